@@ -1,0 +1,80 @@
+# LabLink. `make help` lists what can be made.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS := -X lablink/internal/cli.Version=$(VERSION)
+
+# Checkers are built from tools/go.mod, once per version of Go: a linter built
+# by an older Go cannot read the packages of a newer one.
+TOOLS_DIR := .tools/$(shell go env GOVERSION)
+GOLANGCI_LINT := $(TOOLS_DIR)/golangci-lint
+GOVULNCHECK := $(TOOLS_DIR)/govulncheck
+
+GO_DIRS := $(wildcard cmd internal deploy)
+SHELL_SCRIPTS = $(shell grep -rlIE '^.!/(usr/)?bin/(env )?(ba|da)?sh' \
+	--exclude='*.go' --exclude='*.md' --exclude='*.txt' --exclude='*.txtar' \
+	.ci scripts $(GO_DIRS))
+
+ARGS ?=
+TESTFLAGS ?=
+
+.PHONY: help
+help: ## List what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+
+.PHONY: deps
+deps: ## Install missing system packages: PostgreSQL, Chromium, a C compiler
+	@scripts/install-deps postgresql chromium cc
+
+.PHONY: build
+build: ## Build bin/lablink
+	go build -ldflags '$(LDFLAGS)' -o bin/ ./cmd/...
+
+.PHONY: demo
+demo: build ## Show LabLink at work on this machine (ARGS=--once plays a participant, then ends)
+	@scripts/install-deps postgresql
+	@bin/lablink demo $(ARGS)
+
+.PHONY: test
+test: ## Run all tests (TESTFLAGS='-run Name -v' chooses)
+	@scripts/install-deps postgresql chromium cc
+	go test -race -timeout 15m $(TESTFLAGS) ./...
+
+.PHONY: check
+check: $(GOLANGCI_LINT) ## Check format, vet, lint, module files and shell scripts
+	@unformatted=$$(gofmt -l $(GO_DIRS)) && \
+	if [ -n "$$unformatted" ]; then echo "run make fmt; not formatted:"; echo "$$unformatted"; exit 1; fi
+	go vet ./...
+	$(GOLANGCI_LINT) run ./...
+	go mod tidy -diff
+	@if scripts/install-deps shellcheck; then \
+		echo "shellcheck $(SHELL_SCRIPTS)"; shellcheck $(SHELL_SCRIPTS); \
+	else \
+		echo "SKIPPED: shellcheck is not installed" >&2; \
+	fi
+
+.PHONY: fmt
+fmt: $(GOLANGCI_LINT) ## Format the Go files, group their imports
+	$(GOLANGCI_LINT) fmt ./...
+
+.PHONY: bench
+bench: ## Measure, each number beside the least that this machine can do
+	@scripts/install-deps postgresql
+	go test ./internal/bench/... -run '^$$' -bench . -benchtime=1x -timeout 30m $(TESTFLAGS)
+
+.PHONY: vuln
+vuln: $(GOVULNCHECK) ## Look for known vulnerabilities (fetches their database)
+	$(GOVULNCHECK) ./...
+
+.PHONY: clean
+clean: ## Remove what was built
+	rm -rf bin .tools
+
+$(GOLANGCI_LINT): tools/go.mod tools/go.sum
+	@echo "building golangci-lint (once: a minute or two)"
+	@go build -C tools -o ../$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+$(GOVULNCHECK): tools/go.mod tools/go.sum
+	@go build -C tools -o ../$@ golang.org/x/vuln/cmd/govulncheck

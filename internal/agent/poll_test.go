@@ -1,0 +1,233 @@
+package agent
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"lablink/internal/wire"
+)
+
+// trickle begins a 200 as the allocator does: the interval, and a newline.
+func trickle(w http.ResponseWriter) {
+	w.Header().Set(wire.KeepaliveHeader, "1")
+	fmt.Fprintln(w)
+	_ = http.NewResponseController(w).Flush()
+}
+
+func TestPoll_KeepalivesBeforeTheAnswer(t *testing.T) {
+	t.Parallel()
+	f := newAllocator(t)
+	v := newVM(t, f)
+	v.start()
+	next(t, f.polls, "poll").answer <- func(w http.ResponseWriter) {
+		trickle(w)
+		for range 100 {
+			trickle(w)
+		}
+		_ = json.NewEncoder(w).Encode(delivery(5, "4/0good"))
+	}
+	if got := next(t, f.results, "result"); got.Result != wire.ResultConnected || got.Delivery != 5 {
+		t.Errorf("result %+v", got)
+	}
+}
+
+func TestPoll_SilenceAfterKeepalives(t *testing.T) {
+	t.Parallel()
+	f := newAllocator(t)
+	v := newVM(t, f)
+	v.cfg.Timing.MaxSilence = 100 * time.Millisecond
+	v.start()
+	p := next(t, f.polls, "poll")
+	p.answer <- func(w http.ResponseWriter) {
+		trickle(w)
+		<-p.gone // says nothing more, and keeps the connection
+	}
+	next(t, f.polls, "poll after the silence")
+	if !strings.Contains(v.log.String(), errSilence.Error()) {
+		t.Errorf("the log does not say why:\n%s", v.log)
+	}
+}
+
+func TestPoll_SilenceBeforeTheHeaders(t *testing.T) {
+	t.Parallel()
+	f := newAllocator(t)
+	v := newVM(t, f)
+	v.cfg.Timing.HeaderSilence = 100 * time.Millisecond
+	// A poll that was held that long ended in the usual way: no growing waits.
+	v.cfg.Timing.RetryMin, v.cfg.Timing.RetryMax = time.Hour, time.Hour
+	v.start()
+	next(t, f.polls, "poll")
+	next(t, f.polls, "second poll")
+	next(t, f.polls, "third poll")
+}
+
+func TestPoll_CutConnection(t *testing.T) {
+	t.Parallel()
+	f := newAllocator(t)
+	v := newVM(t, f)
+	v.cfg.Timing.RetryMin, v.cfg.Timing.RetryMax = time.Hour, time.Hour // only "at once" can pass
+	v.start()
+	for _, part := range []string{"", `{"status":"success","pin":"73918`} {
+		next(t, f.polls, "poll").answer <- func(w http.ResponseWriter) {
+			trickle(w)
+			fmt.Fprint(w, part)
+			_ = http.NewResponseController(w).Flush()
+			panic(http.ErrAbortHandler)
+		}
+	}
+	next(t, f.polls, "poll after the cuts").reply(delivery(1, "4/0good"))
+	if got := next(t, f.results, "result"); got.Result != wire.ResultConnected {
+		t.Errorf("result %+v", got)
+	}
+	v.noSecrets()
+}
+
+func TestPoll_RestartHeader(t *testing.T) {
+	t.Parallel()
+	f := newAllocator(t)
+	v := newVM(t, f)
+	v.cfg.Timing.RetryMin, v.cfg.Timing.RetryMax = time.Hour, time.Hour
+	v.start()
+	next(t, f.polls, "poll").code(http.StatusServiceUnavailable, wire.RestartHeader, "1")
+	next(t, f.polls, "poll at once").reply(delivery(1, "4/0good"))
+	next(t, f.results, "result")
+	next(t, f.polls, "poll").code(http.StatusServiceUnavailable, wire.RestartHeader, "1")
+	next(t, f.polls, "poll at once, also the second time")
+}
+
+func TestPoll_RefusalsAreRetriedAndExplained(t *testing.T) {
+	t.Parallel()
+	f := newAllocator(t)
+	v := newVM(t, f)
+	v.start()
+	for code, want := range map[int]string{
+		401: "the token is missing or wrong", 403: "the token is another VM's", 404: "does not know this hostname",
+		500: "answered 500", 502: "answered 502", 400: "answered 400 (because)",
+	} {
+		next(t, f.polls, "poll").code(code)
+		next(t, f.polls, "poll after the refusal").code(code) // the same again is not logged again
+		next(t, f.polls, "poll").code(code)
+		if n := strings.Count(v.log.String(), want); n != 1 {
+			t.Errorf("%d: the log says %q %d times, want once", code, want, n)
+		}
+	}
+	next(t, f.polls, "poll").reply(delivery(1, "4/0good"))
+	next(t, f.results, "result")
+	if !strings.Contains(v.log.String(), "can be used again") {
+		t.Error("the log does not say that it works again")
+	}
+	v.noSecrets()
+}
+
+func TestPoll_StrangeAnswers(t *testing.T) {
+	t.Parallel()
+	f := newAllocator(t)
+	v := newVM(t, f)
+	v.start()
+	for _, body := range []string{
+		"", "\n\n", "<html>captive portal, PIN 739184</html>", `{"status":"dance","delivery":1}`, `{`, `[]`,
+		strings.Repeat("x", 200_000),
+	} {
+		next(t, f.polls, "poll").answer <- func(w http.ResponseWriter) { fmt.Fprint(w, body) }
+	}
+	next(t, f.polls, "poll").reply(delivery(1, "4/0good"))
+	if got := next(t, f.results, "result"); got.Result != wire.ResultConnected {
+		t.Errorf("result %+v", got)
+	}
+	v.noSecrets()
+}
+
+func TestPoll_Redirects(t *testing.T) {
+	t.Parallel()
+	t.Run("307 on the same host is followed", func(t *testing.T) {
+		t.Parallel()
+		f := newAllocator(t)
+		v := newVM(t, f)
+		inner := f.server.Config.Handler
+		f.server.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if rest, ok := strings.CutPrefix(r.URL.Path, "/old"); ok {
+				http.Redirect(w, r, rest, http.StatusTemporaryRedirect)
+				return
+			}
+			inner.ServeHTTP(w, r)
+		})
+		v.cfg.Allocator += "/old/"
+		v.start()
+		p := next(t, f.polls, "poll")
+		if p.header.Get("Authorization") == "" || p.request.Hostname != testHost {
+			t.Errorf("the redirected poll lost its body or token: %+v", p)
+		}
+	})
+	t.Run("nothing goes to another host, nor as a GET", func(t *testing.T) {
+		t.Parallel()
+		strangers := make(chan string, 1000)
+		stranger := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			strangers <- r.Method + " " + r.URL.Path
+		}))
+		t.Cleanup(stranger.Close)
+		for _, code := range []int{301, 302, 303, 307, 308} {
+			f := newAllocator(t)
+			v := newVM(t, f)
+			polls := make(chan string)
+			f.server.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				to := stranger.URL + "/there?token=" + testToken
+				if code < 307 && r.URL.Path == wire.PathStartup {
+					to = "/elsewhere" // the same host, but as a GET
+				}
+				w.Header().Set("Location", to)
+				w.WriteHeader(code)
+				select {
+				case polls <- r.Method + " " + r.URL.Path:
+				case <-r.Context().Done():
+				}
+			})
+			stop := v.start()
+			for range 10 {
+				if got := next(t, polls, "call"); !strings.HasPrefix(got, "POST ") || strings.Contains(got, "elsewhere") {
+					t.Errorf("%d: %s", code, got)
+				}
+			}
+			stop()
+			if log := v.log.String(); !strings.Contains(log, "set --allocator to the address that answers itself") || strings.Contains(log, testToken) {
+				t.Errorf("%d: log\n%s", code, log)
+			}
+		}
+		if len(strangers) > 0 {
+			t.Errorf("another host was called: %s", <-strangers)
+		}
+	})
+}
+
+func TestPace(t *testing.T) {
+	t.Parallel()
+	cut := &pollError{err: errCut, alive: true}
+	refused := &pollError{err: &statusError{code: 503}}
+	restart := &pollError{err: &statusError{code: 503, restart: true}}
+	p := pace{backoff: backoff{min: time.Second, max: time.Minute}, atOnce: time.Second}
+	between := func(what string, d, low, high time.Duration) {
+		t.Helper()
+		if d < low || d > high {
+			t.Errorf("%s: %v, want %v to %v", what, d, low, high)
+		}
+	}
+	for i, high := range []time.Duration{1, 2, 4, 8, 16, 32, 60, 60, 60} {
+		between(fmt.Sprint("failure ", i), p.after(refused), high*time.Second/2, high*time.Second)
+	}
+	between("cut", p.after(cut), 0, time.Second)
+	between("failure after a cut", p.after(refused), time.Second/2, time.Second)
+	between("restart", p.after(restart), 0, time.Second)
+	between("second restart in a row", p.after(restart), time.Second/2, time.Second)
+	p.reset()
+	between("restart after an answer", p.after(restart), 0, time.Second)
+	asked := &pollError{err: &statusError{code: 429, retryAfter: 40 * time.Second}}
+	between("Retry-After", p.after(asked), 40*time.Second, 50*time.Second)
+	for range 100 {
+		p.fails = 1000
+		between("many failures", p.after(refused), 30*time.Second, time.Minute)
+	}
+}

@@ -1,0 +1,83 @@
+// Package api is the JSON side of the allocator: what VMs call, what scripts may
+// ask, and how an admin registers machines. Bodies are those of package wire;
+// paths and statuses are what the existing clients expect.
+package api
+
+import (
+	"net/http"
+	"sync"
+	"time"
+
+	"lablink/internal/fleet"
+	"lablink/internal/httpx"
+	"lablink/internal/store"
+	"lablink/internal/wait"
+	"lablink/internal/wire"
+)
+
+// Options are what the endpoints need.
+type Options struct {
+	Store   *store.Store
+	Hub     *wait.Hub
+	Replica int64 // this process, among those that share the database
+	// OpenMachines lets VMs call without a credential, as the existing clients do.
+	OpenMachines  bool
+	MaxWait       time.Duration                                      // of one poll
+	Keepalive     time.Duration                                      // between the newlines of a poll
+	MaxRegistered int                                                // machines registered by hand
+	Admin         func(http.Handler, httpx.ErrorWriter) http.Handler // lets only the admin through
+	OnDelivery    func(sinceRequest time.Duration)                   // after a code was written to a poll
+}
+
+// API serves the endpoints.
+type API struct {
+	Options
+	marks sync.WaitGroup // deliveries being noted after their answer was written
+}
+
+// New returns the endpoints.
+func New(o Options) *API { return &API{Options: o} }
+
+// Routes adds the endpoints to mux.
+func (a *API) Routes(mux *http.ServeMux) {
+	handle := func(pattern string, h httpx.Handler) { mux.Handle(pattern, httpx.Adapt(h, httpx.JSONError)) }
+	admin := func(pattern string, h httpx.Handler) {
+		mux.Handle(pattern, a.Admin(httpx.Adapt(h, httpx.JSONError), httpx.JSONError))
+	}
+
+	handle("POST "+wire.PathStartup, a.startup)
+	handle("POST "+wire.PathCRDResult, a.crdResult)
+	handle("POST "+wire.PathStatus, a.reportStatus)
+	handle("POST "+wire.PathGPU, a.reportGPU)
+	handle("POST "+wire.PathInUse, a.reportInUse)
+	handle("POST "+wire.PathMetrics+"{hostname}", a.reportMetrics)
+
+	handle("GET /api/unassigned_vms_count", a.freeCount)
+	handle("GET "+wire.PathStatus, a.statuses)
+	handle("GET "+wire.PathStatus+"/{hostname}", a.status)
+
+	admin("POST /api/vms", a.registerVMs)
+	admin("DELETE /api/vms/{hostname}", a.removeVM)
+}
+
+// Wait returns when the deliveries that were written are noted in the database.
+func (a *API) Wait() { a.marks.Wait() }
+
+// machine returns the VM that calls, which must be the one it speaks of.
+func (a *API) machine(r *http.Request, hostname string) (store.Machine, error) {
+	if hostname == "" {
+		return store.Machine{}, fleet.FieldErrorf("hostname", "hostname is required")
+	}
+	token, given := bearer(r)
+	if !given {
+		if a.OpenMachines {
+			return a.Store.MachineByHostname(r.Context(), hostname)
+		}
+		return store.Machine{}, fleet.Errorf(fleet.Unauthenticated, "send the VM's token: Authorization: Bearer TOKEN")
+	}
+	m, err := a.Store.MachineByToken(r.Context(), fleet.HashToken(token))
+	if err == nil && m.Hostname != hostname {
+		return store.Machine{}, fleet.Errorf(fleet.Forbidden, "this token belongs to another VM than the one named")
+	}
+	return m, err
+}

@@ -1,0 +1,87 @@
+// Package cli is the command line of lablink: one file per subcommand.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+)
+
+// Version is set by the linker.
+var Version = "dev"
+
+// Main runs the command line and returns the exit code: 0 after success, 2 if the
+// arguments or the configuration are wrong, 1 after any other failure. ctx ends
+// at the first signal.
+func Main(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	root := newRootCommand()
+	root.SetArgs(args)
+	root.SetIn(stdin)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return 0
+	}
+	var silent interface{ Silent() bool }
+	if !errors.As(err, &silent) || !silent.Silent() {
+		fmt.Fprintln(stderr, "lablink:", err)
+	}
+	var coded interface{ ExitCode() int }
+	if errors.As(err, &coded) {
+		return coded.ExitCode()
+	}
+	return 1
+}
+
+func newRootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "lablink",
+		Short: "Hands a room full of people their own cloud machines",
+		Long: `LabLink hands a room full of people their own cloud machines.
+
+On a server:            lablink serve
+On each machine (VM):   lablink agent --allocator URL --token-file FILE
+To try it here:         lablink demo`,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return usageError{fmt.Errorf("%w (see %s --help)", err, cmd.CommandPath())}
+	})
+	root.AddCommand(newServeCommand(), newAgentCommand(), newDemoCommand(), newConfigCommand(), newMigrateCommand(),
+		newAdminCommand(), newVersionCommand(), newStartHostCommand(), newChromeRemoteDesktopCommand())
+	return root
+}
+
+// usageError is a wrong argument or setting: exit code 2.
+type usageError struct{ error }
+
+// Unwrap returns what is wrong.
+func (e usageError) Unwrap() error { return e.error }
+
+// ExitCode is what the program ends with.
+func (usageError) ExitCode() int { return 2 }
+
+// noArgs refuses arguments, as a usage error.
+func noArgs(cmd *cobra.Command, args []string) error {
+	if err := cobra.NoArgs(cmd, args); err != nil {
+		return usageError{err}
+	}
+	return nil
+}
+
+func newVersionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "Print the version",
+		Args:  noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			_, err := fmt.Fprintln(cmd.OutOrStdout(), "lablink", Version)
+			return err
+		},
+	}
+}

@@ -1,0 +1,117 @@
+package httpx
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"errors"
+	"net/http"
+	"sync"
+
+	"golang.org/x/crypto/bcrypt"
+
+	"lablink/internal/fleet"
+)
+
+// Admin checks the log-in of the one admin by HTTP Basic.
+type Admin struct {
+	user     string
+	hash     func(context.Context) (string, error) // the bcrypt hash; another replica may change it
+	failures *Limiter
+
+	checking sync.Mutex // one bcrypt at a time, so that attempts at once are counted one by one
+	key      [32]byte   // of this process, for known
+	mu       sync.Mutex
+	known    []byte // keyed digest of the hash and password that were right last
+}
+
+// NewAdmin returns the log-in of user, whose password's bcrypt hash is read by
+// hash. Only failed attempts count against failures, by address.
+func NewAdmin(user string, hash func(context.Context) (string, error), failures *Limiter) *Admin {
+	a := &Admin{user: user, hash: hash, failures: failures}
+	_, _ = rand.Read(a.key[:]) // never fails: crypto/rand.Read ends the program instead
+	return a
+}
+
+// Require lets only the admin through. write renders the refusal.
+func (a *Admin) Require(next http.Handler, write ErrorWriter) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := a.check(r); err != nil {
+			if fleet.KindOf(err) == fleet.Unauthenticated {
+				w.Header().Set("WWW-Authenticate", `Basic realm="LabLink admin", charset="UTF-8"`)
+			}
+			WriteError(w, r, err, write)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func (a *Admin) check(r *http.Request) error {
+	user, password, ok := r.BasicAuth()
+	if !ok {
+		return fleet.Errorf(fleet.Unauthenticated, "Log in as the organiser to see this page.")
+	}
+	hash, err := a.hash(r.Context())
+	if err != nil {
+		return err
+	}
+	addr := ClientAddr(r)
+	if err := a.tooMany(addr); err != nil {
+		return err
+	}
+	digest := a.digest(hash, user, password)
+	if a.isKnown(digest) {
+		return nil
+	}
+	a.checking.Lock()
+	defer a.checking.Unlock()
+	if err := a.tooMany(addr); err != nil {
+		return err
+	}
+	if hash == "" {
+		return fleet.Errorf(fleet.Unavailable, "No admin password is set. Run: lablink admin reset-password")
+	}
+	// The password is checked whatever the user name is, so that time tells nothing.
+	err = bcrypt.CompareHashAndPassword([]byte(hash), []byte(password))
+	rightUser := subtle.ConstantTimeCompare([]byte(user), []byte(a.user)) == 1
+	switch {
+	case err == nil && rightUser:
+		a.mu.Lock()
+		a.known = digest
+		a.mu.Unlock()
+		return nil
+	case err != nil && !errors.Is(err, bcrypt.ErrMismatchedHashAndPassword) && !errors.Is(err, bcrypt.ErrPasswordTooLong):
+		return err
+	}
+	a.failures.Allow(addr)
+	Logger(r.Context()).Warn("wrong admin log-in", "address", addr)
+	return fleet.Errorf(fleet.Unauthenticated, "The user name or password is wrong.")
+}
+
+func (a *Admin) tooMany(addr string) error {
+	if retry, yes := a.failures.Exhausted(addr); yes {
+		return &fleet.Error{Kind: fleet.Limited, RetryAfter: retry,
+			Message: "Too many wrong log-ins from your address. Wait a minute and try again."}
+	}
+	return nil
+}
+
+// digest stands for a log-in that was checked. Pages would otherwise pay for
+// bcrypt with each request; it ends with the process or a change of the hash.
+func (a *Admin) digest(hash, user, password string) []byte {
+	mac := hmac.New(sha256.New, a.key[:])
+	for _, s := range []string{hash, user, password} {
+		sum := sha256.Sum256([]byte(s))
+		mac.Write(sum[:])
+	}
+	return mac.Sum(nil)
+}
+
+func (a *Admin) isKnown(digest []byte) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.known != nil && hmac.Equal(a.known, digest)
+}

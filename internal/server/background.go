@@ -1,0 +1,114 @@
+package server
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"lablink/internal/fleet"
+	"lablink/internal/store"
+)
+
+const (
+	heartbeatEvery = 5 * time.Second  // a replica counts as dead after three
+	recheckEvery   = 30 * time.Second // should a notification ever be missed
+	sweepEvery     = time.Hour
+	queryTimeout   = 10 * time.Second
+)
+
+// startListener prepares the listener, which closes connected when it first
+// listens.
+func (s *Server) startListener(connected chan struct{}) {
+	var once sync.Once
+	s.listen = &store.Listener{
+		Store: s.store, Logger: s.Logger.With("part", "listener"),
+		Connected: func() {
+			once.Do(func() { close(connected) })
+			// Anything may have been missed, and a crash of PostgreSQL has emptied the
+			// table of polls.
+			go s.recover()
+		},
+		Command: func(hostname string) {
+			s.metrics.notifications.WithLabelValues("vm_updates").Inc()
+			s.hub.Wake(hostname)
+		},
+		Changed: func(hostname string) {
+			s.metrics.notifications.WithLabelValues("lablink_changes").Inc()
+			s.hub.Wake(hostname) // a released or removed VM; a poll that has nothing to fetch sleeps on
+			s.feed.Publish(hostname)
+		},
+	}
+}
+
+func (s *Server) recover() {
+	ctx, cancel := context.WithTimeout(context.Background(), queryTimeout)
+	defer cancel()
+	held := s.hub.Held()
+	hostnames, ids := make([]string, 0, len(held)), make([]int64, 0, len(held))
+	for name, id := range held {
+		hostnames, ids = append(hostnames, name), append(ids, id)
+	}
+	if err := s.store.Heartbeat(ctx, s.replica); err != nil {
+		s.Logger.Error("heartbeat failed", "error", err)
+	}
+	if err := s.store.RestorePolls(ctx, s.replica, hostnames, ids); err != nil {
+		s.Logger.Error("polls could not be noted again", "error", err)
+	}
+	s.recheck(ctx)
+	s.feed.PublishAll()
+}
+
+// recheck wakes the polls of VMs that have something to fetch.
+func (s *Server) recheck(ctx context.Context) {
+	hostnames, err := s.store.Pending(ctx)
+	if err != nil {
+		s.Logger.Error("could not look for VMs with something to fetch", "error", err)
+		return
+	}
+	for _, name := range hostnames {
+		s.hub.Wake(name)
+	}
+}
+
+// beat tells the other replicas that this one lives.
+func (s *Server) beat(ctx context.Context) {
+	s.every(ctx, heartbeatEvery, func(ctx context.Context) {
+		if err := s.store.Heartbeat(ctx, s.replica); err != nil && ctx.Err() == nil {
+			s.Logger.Error("heartbeat failed", "error", err)
+		}
+	})
+}
+
+func (s *Server) sweep(ctx context.Context) {
+	var swept time.Time
+	s.every(ctx, recheckEvery, func(ctx context.Context) {
+		s.recheck(ctx)
+		if time.Since(swept) < sweepEvery {
+			return
+		}
+		swept = time.Now()
+		if err := s.store.Sweep(ctx); err != nil && ctx.Err() == nil {
+			s.Logger.Error("old entries could not be removed", "error", err)
+		}
+	})
+}
+
+// every calls f now and then every period until ctx ends, each call bounded.
+func (s *Server) every(ctx context.Context, period time.Duration, f func(context.Context)) {
+	ticker := time.NewTicker(period)
+	defer ticker.Stop()
+	for {
+		call, cancel := context.WithTimeout(ctx, queryTimeout)
+		f(call)
+		cancel()
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+func unready(message string, cause error) error {
+	return &fleet.Error{Kind: fleet.Unavailable, Message: message, Err: cause}
+}

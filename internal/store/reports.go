@@ -1,0 +1,80 @@
+package store
+
+import (
+	"context"
+
+	"lablink/internal/fleet"
+)
+
+// Reports repeat their levels, so that a lost one mends itself. An unchanged
+// level rewrites the row at most once a minute, to say that the VM was seen.
+const unchangedFor = `interval '60 seconds'`
+
+// SetStatus stores a status that a VM reported, and records a change.
+func (s *Store) SetStatus(ctx context.Context, actor fleet.Actor, hostname string, status fleet.Status) error {
+	return s.report(ctx, hostname, `
+		WITH old AS (SELECT id, status FROM vms WHERE hostname = $1 AND status <> 'destroyed'),
+		changed AS (UPDATE vms v SET status = $2, last_seen_at = now() FROM old
+			WHERE v.id = old.id AND v.status <> 'destroyed'
+			AND (v.status <> $2 OR v.last_seen_at IS NULL OR v.last_seen_at < now() - `+unchangedFor+`)
+			RETURNING v.id, old.status AS was),
+		history AS (INSERT INTO vm_events (vm, actor, address, what, detail)
+			SELECT id, $3, $4, 'status ' || $2, 'was ' || was FROM changed WHERE was <> $2)
+		SELECT count(*) FROM old`, hostname, status, actor.Kind, actor.Address)
+}
+
+// SetHealth stores the state of the GPU that a VM reported, and records a change.
+func (s *Store) SetHealth(ctx context.Context, actor fleet.Actor, hostname string, health fleet.Health) error {
+	return s.report(ctx, hostname, `
+		WITH old AS (SELECT id, coalesce(healthy, 'unknown') AS healthy FROM vms WHERE hostname = $1 AND status <> 'destroyed'),
+		changed AS (UPDATE vms v SET healthy = $2, last_seen_at = now() FROM old
+			WHERE v.id = old.id AND v.status <> 'destroyed'
+			AND (v.healthy IS DISTINCT FROM $2 OR v.last_seen_at IS NULL OR v.last_seen_at < now() - `+unchangedFor+`)
+			RETURNING v.id, old.healthy AS was),
+		history AS (INSERT INTO vm_events (vm, actor, address, what, detail)
+			SELECT id, $3, $4, 'GPU ' || $2, 'was ' || was FROM changed WHERE was <> $2)
+		SELECT count(*) FROM old`, hostname, health, actor.Kind, actor.Address)
+}
+
+// SetInUse stores whether the subject software runs on a VM. It is not recorded:
+// participants open and close programs all day.
+func (s *Store) SetInUse(ctx context.Context, hostname string, inUse bool) error {
+	return s.report(ctx, hostname, `
+		WITH changed AS (UPDATE vms SET inuse = $2, last_seen_at = now()
+			WHERE hostname = $1 AND status <> 'destroyed'
+			AND (inuse <> $2 OR last_seen_at IS NULL OR last_seen_at < now() - `+unchangedFor+`))
+		SELECT count(*) FROM vms WHERE hostname = $1 AND status <> 'destroyed'`, hostname, inUse)
+}
+
+// Phase is one phase of a VM's start-up as it was reported; nil is not reported.
+type Phase struct {
+	Start, End *float64 // Unix seconds
+	Seconds    *float64
+}
+
+// SetStartup stores the start-up phases that a VM reported of itself.
+func (s *Store) SetStartup(ctx context.Context, hostname string, cloudInit, container Phase) error {
+	return s.report(ctx, hostname, `
+		WITH changed AS (UPDATE vms SET last_seen_at = now(),
+			cloud_init_start = coalesce(to_timestamp($2::float8), cloud_init_start),
+			cloud_init_end = coalesce(to_timestamp($3::float8), cloud_init_end),
+			cloud_init_seconds = coalesce($4::float8, $3::float8 - $2::float8, cloud_init_seconds),
+			container_start = coalesce(to_timestamp($5::float8), container_start),
+			container_end = coalesce(to_timestamp($6::float8), container_end),
+			container_seconds = coalesce($7::float8, $6::float8 - $5::float8, container_seconds)
+			WHERE hostname = $1 AND status <> 'destroyed' RETURNING id)
+		SELECT count(*) FROM changed`, hostname,
+		cloudInit.Start, cloudInit.End, cloudInit.Seconds, container.Start, container.End, container.Seconds)
+}
+
+// report runs a statement that returns how many live VMs have the hostname.
+func (s *Store) report(ctx context.Context, hostname, sql string, args ...any) error {
+	var found int
+	if err := s.pool.QueryRow(ctx, sql, args...).Scan(&found); err != nil {
+		return err
+	}
+	if found == 0 {
+		return noVM(hostname)
+	}
+	return nil
+}

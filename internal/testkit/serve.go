@@ -1,0 +1,221 @@
+package testkit
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"lablink/internal/config"
+	"lablink/internal/server"
+	"lablink/internal/store"
+)
+
+// AdminPassword is the password of every Allocator's admin.
+const AdminPassword = "correct horse battery" //nolint:gosec // of tests only
+
+// Allocator is a real server that listens on a port of its own.
+type Allocator struct {
+	URL         string
+	DatabaseURL string
+	Store       *store.Store // of the test, beside the server's own
+	Log         *LogBuffer
+	Stop        func() // in order, as a signal does; at the latest when the test ends
+
+	t      testing.TB
+	client *http.Client
+}
+
+// ServeOptions change what Serve does.
+type ServeOptions struct {
+	DatabaseURL string               // "" = a fresh database
+	Configure   func(*config.Config) // changes the configuration
+}
+
+// Serve starts an allocator. Several on one DatabaseURL are replicas.
+func Serve(t testing.TB, o ServeOptions) *Allocator {
+	t.Helper()
+	if o.DatabaseURL == "" {
+		o.DatabaseURL = DB(t)
+	}
+	cfg, err := config.Load(config.Options{Flags: map[string]string{
+		"listen": "127.0.0.1:0", "data-dir": t.TempDir(), "database-url": o.DatabaseURL,
+	}, Environ: []string{"LABLINK_ADMIN_PASSWORD=" + AdminPassword}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o.Configure != nil {
+		o.Configure(cfg)
+	}
+	a := &Allocator{DatabaseURL: o.DatabaseURL, Log: &LogBuffer{}, t: t, client: &http.Client{
+		Transport:     &http.Transport{},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}
+	ready := make(chan net.Addr, 1)
+	srv := server.New(server.Options{
+		Config: cfg, Logger: slog.New(slog.NewTextHandler(a.Log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Ready: func(addr net.Addr, _ string) { ready <- addr },
+	})
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- srv.Run(ctx) }()
+	var once sync.Once
+	a.Stop = func() {
+		once.Do(func() {
+			cancel()
+			if err := <-ended; err != nil {
+				t.Errorf("the allocator stopped with: %v", err)
+			}
+			a.client.CloseIdleConnections()
+		})
+	}
+	t.Cleanup(func() {
+		a.Stop()
+		if t.Failed() {
+			t.Logf("log of %s:\n%s", a.URL, a.Log)
+		}
+	})
+	select {
+	case addr := <-ready:
+		a.URL = "http://" + addr.String()
+	case err := <-ended:
+		ended <- err
+		t.Fatalf("the allocator did not start: %v\n%s", err, a.Log)
+	}
+	if a.Store, err = store.Open(ctx, o.DatabaseURL); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(a.Store.Close)
+	return a
+}
+
+// Response is an answer that was read to its end.
+type Response struct {
+	Status int
+	Header http.Header
+	Body   string
+	Err    error // of reading the body, such as a cut connection
+}
+
+// JSON decodes the body.
+func (r Response) JSON(t testing.TB, v any) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(r.Body), v); err != nil {
+		t.Fatalf("answer %d is no JSON: %v\n%s", r.Status, err, r.Body)
+	}
+}
+
+// Request is a request to be sent by Do.
+type Request struct {
+	Method string // POST by default
+	Path   string
+	Token  string // of a VM
+	Admin  bool   // log in
+	JSON   any    // the body
+	Form   string // the body, if JSON is nil
+	Header map[string]string
+}
+
+// Do sends a request and reads the answer. It does not follow redirects.
+func (a *Allocator) Do(ctx context.Context, r Request) Response {
+	a.t.Helper()
+	if r.Method == "" {
+		r.Method = http.MethodPost
+	}
+	body, contentType := io.Reader(strings.NewReader(r.Form)), "application/x-www-form-urlencoded"
+	if r.JSON != nil {
+		data, err := json.Marshal(r.JSON)
+		if err != nil {
+			a.t.Error(err)
+		}
+		body, contentType = bytes.NewReader(data), "application/json"
+	}
+	req, err := http.NewRequestWithContext(ctx, r.Method, a.URL+r.Path, body)
+	if err != nil {
+		a.t.Error(err)
+		return Response{Err: err}
+	}
+	req.Header.Set("Content-Type", contentType)
+	if r.Token != "" {
+		req.Header.Set("Authorization", "Bearer "+r.Token)
+	}
+	if r.Admin {
+		req.SetBasicAuth("admin", AdminPassword)
+	}
+	for k, v := range r.Header {
+		req.Header.Set(k, v)
+	}
+	resp, err := a.client.Do(req)
+	if err != nil {
+		return Response{Err: err}
+	}
+	defer resp.Body.Close()
+	data, err := io.ReadAll(resp.Body)
+	return Response{resp.StatusCode, resp.Header, string(data), err}
+}
+
+// Register adds running machines and returns their tokens by hostname.
+func (a *Allocator) Register(hostnames ...string) map[string]string {
+	a.t.Helper()
+	r := a.Do(a.t.Context(), Request{Path: "/api/vms", Admin: true, JSON: map[string]any{"hostnames": hostnames}})
+	if r.Status != http.StatusCreated {
+		a.t.Fatalf("registering %v: %d %s %v", hostnames, r.Status, r.Body, r.Err)
+	}
+	var made struct {
+		VMs []struct{ Hostname, Token string } `json:"vms"`
+	}
+	r.JSON(a.t, &made)
+	tokens := map[string]string{}
+	for _, vm := range made.VMs {
+		tokens[vm.Hostname] = vm.Token
+		report := Request{Path: "/api/vm-status", Token: vm.Token, JSON: map[string]string{"hostname": vm.Hostname, "status": "running"}}
+		if r := a.Do(a.t.Context(), report); r.Status != http.StatusOK {
+			a.t.Fatalf("status of %s: %d %s %v", vm.Hostname, r.Status, r.Body, r.Err)
+		}
+	}
+	return tokens
+}
+
+// Eventually asks done, until it is true, each time the fleet may have changed.
+// It fails the test when the test's time is over or nothing happens for long.
+func Eventually(t testing.TB, what string, done func() bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !done() {
+		select {
+		case <-ctx.Done():
+			t.Fatalf("waited in vain for %s", what)
+		case <-tick.C:
+		}
+	}
+}
+
+// LogBuffer collects a log.
+type LogBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+// Write implements io.Writer.
+func (b *LogBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+// String returns what was logged so far.
+func (b *LogBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}

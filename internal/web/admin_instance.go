@@ -1,0 +1,154 @@
+package web
+
+import (
+	"net/http"
+	"time"
+
+	"lablink/internal/fleet"
+	"lablink/internal/httpx"
+)
+
+// historyLines is how much of a VM's history its page shows.
+const historyLines = 200
+
+// instanceView is the admin's page of one machine.
+type instanceView struct {
+	frame
+	Hostname string
+	Flash    string
+	Facts    factsView
+	Actions  actionsView
+	History  []eventView
+}
+
+// factsView is what is known of the machine.
+type factsView struct {
+	Row        rowView
+	Registered bool
+	Created    moment
+	Phases     []phaseView
+}
+
+type phaseView struct {
+	Words, Took string
+}
+
+// actionsView says what can be done with the machine now.
+type actionsView struct {
+	Hostname                          string
+	Held, Release, Retry, Clean, Free bool
+	Remove                            bool
+	Terraform                         bool // why Remove is not offered
+}
+
+// Version names the choice of actions: while it stays the same, what the admin
+// has opened stays open.
+func (a actionsView) Version() string { return versionOf(a) }
+
+// Live names what the rest of the page shows.
+func (v instanceView) Live() string {
+	return versionOf(struct {
+		Facts   factsView
+		History []eventView
+	}{v.Facts, v.History})
+}
+
+type eventView struct {
+	At           moment
+	Who, Address string
+	What, Detail string
+}
+
+// actors name who made a change, for the history.
+var actors = map[string]string{"admin": "Admin", "participant": "Participant", "vm": "The VM", "system": "LabLink"}
+
+func actionsOf(v fleet.VM) actionsView {
+	_, release := v.Seat.Next(fleet.EventRelease)
+	_, clean := v.Seat.Next(fleet.EventClean)
+	registered := v.Provider == fleet.ProviderRegistered
+	return actionsView{
+		Hostname: v.Hostname, Held: v.Seat.Held(), Release: release && v.Seat.Held(), Retry: release && !v.Seat.Held(),
+		Clean: clean, Free: v.Free(), Remove: registered && !v.Seat.Held(), Terraform: !registered,
+	}
+}
+
+func (w *Web) getInstance(rw http.ResponseWriter, r *http.Request) error {
+	vm, err := w.store.VM(r.Context(), r.PathValue("hostname"))
+	if err != nil {
+		return err
+	}
+	events, err := w.store.Events(r.Context(), vm.ID, historyLines)
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	view := instanceView{
+		frame: w.adminFrame(vm.Hostname, "instances"), Hostname: vm.Hostname,
+		Flash: flashes[r.URL.Query().Get("done")], Facts: factsOf(vm, now), Actions: actionsOf(vm),
+	}
+	for _, e := range events {
+		who := actors[e.Actor.Kind]
+		if who == "" {
+			who = e.Actor.Kind
+		}
+		view.History = append(view.History, eventView{momentOf(e.At, now), who, e.Actor.Address, capitalized(e.What), e.Detail})
+	}
+	return w.page(rw, http.StatusOK, "admin_instance", view)
+}
+
+func factsOf(v fleet.VM, now time.Time) factsView {
+	f := factsView{Row: rowOf(v, now), Registered: v.Provider == fleet.ProviderRegistered, Created: momentOf(v.CreatedAt, now)}
+	for _, p := range []struct {
+		words string
+		took  time.Duration
+	}{{"Terraform", v.Startup.Terraform}, {"First boot (cloud-init)", v.Startup.CloudInit}, {"Container", v.Startup.Container}} {
+		if p.took > 0 {
+			f.Phases = append(f.Phases, phaseView{p.words, took(p.took)})
+		}
+	}
+	return f
+}
+
+// act does something with a machine and goes on to a page that says so.
+func (w *Web) act(rw http.ResponseWriter, r *http.Request, do func(fleet.Actor, string) error, next string) error {
+	if err := do(httpx.ActorOf(r, "admin"), r.PathValue("hostname")); err != nil {
+		return err
+	}
+	http.Redirect(rw, r, next, http.StatusSeeOther)
+	return nil
+}
+
+func (w *Web) postRelease(rw http.ResponseWriter, r *http.Request) error {
+	return w.act(rw, r, func(a fleet.Actor, h string) error { return w.store.Release(r.Context(), a, h) }, instanceAddress(r, "released"))
+}
+
+func (w *Web) postClean(rw http.ResponseWriter, r *http.Request) error {
+	return w.act(rw, r, func(a fleet.Actor, h string) error { return w.store.ConfirmClean(r.Context(), a, h) }, instanceAddress(r, "clean"))
+}
+
+func (w *Web) postRemove(rw http.ResponseWriter, r *http.Request) error {
+	return w.act(rw, r, func(a fleet.Actor, h string) error { return w.store.RemoveVM(r.Context(), a, h) }, "/admin/instances?done=removed")
+}
+
+// instanceAddress is used only after the store found the hostname: it is a
+// valid one then.
+func instanceAddress(r *http.Request, done string) string {
+	return "/admin/instances/" + r.PathValue("hostname") + "?done=" + done
+}
+
+// pinView shows the PIN of a seat, once, to an admin who asked for it.
+type pinView struct {
+	frame
+	Hostname string
+	PIN      string
+	Digits   []string
+}
+
+func (w *Web) postPIN(rw http.ResponseWriter, r *http.Request) error {
+	hostname := r.PathValue("hostname")
+	pin, err := w.store.PIN(r.Context(), httpx.ActorOf(r, "admin"), hostname)
+	if err != nil {
+		return err
+	}
+	return w.page(rw, http.StatusOK, "admin_pin", pinView{w.adminFrame("PIN of "+hostname, "instances"), hostname, pin, spacedPIN(pin)})
+}
