@@ -133,7 +133,7 @@ echo "token leak? $1 739184"; exit 0`)
 	got := v.read(seen)
 	for _, want := range []string{
 		"arg<--code=4/0AbC_d-e.f~g%2Fh>\n", "arg<--redirect-url=https://remotedesktop.google.com/_/oauthredirect>\n",
-		"arg<--name=vm-7>\n", "in<739184>\nin<739184>\n", "\nDISPLAY=\n", "\nHOME=" + v.home + "\n",
+		"arg<--name=vm-7>\n", strings.Repeat("in<739184>\n", 2), "\nDISPLAY=\n", "\nHOME=" + v.home + "\n",
 	} {
 		if !strings.Contains("\n"+got, want) {
 			t.Errorf("start-host did not get %q:\n%s", want, got)

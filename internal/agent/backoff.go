@@ -39,7 +39,7 @@ func upTo(d time.Duration) time.Duration {
 	if d <= 0 {
 		return 0
 	}
-	return rand.N(d + 1) //nolint:gosec // chance, not secrecy
+	return rand.N(d + 1)
 }
 
 // jitter is d, up to a tenth shorter or longer.

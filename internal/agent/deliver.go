@@ -148,7 +148,7 @@ func (d *deliveries) setUp(ctx context.Context, reply wire.StartupReply) (repeat
 		})
 	} else {
 		// Its text may quote the command, which may hold a code.
-		err = &crd.Failure{Reason: reasonCommand, Err: errors.New("the command does not pass the grammar")}
+		err = &crd.Error{Reason: reasonCommand, Err: errors.New("the command does not pass the grammar")}
 	}
 	if err != nil && ctx.Err() != nil {
 		return false, ctx.Err() // stays "begun": the next agent settles it
@@ -185,7 +185,7 @@ func (d *deliveries) release(ctx context.Context, reply wire.StartupReply) (repe
 }
 
 func reasonOf(err error) string {
-	if f, ok := errors.AsType[*crd.Failure](err); ok {
+	if f, ok := errors.AsType[*crd.Error](err); ok {
 		return f.Reason
 	}
 	return crd.ReasonOther

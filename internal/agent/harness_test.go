@@ -5,10 +5,12 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -53,7 +55,7 @@ type heldPoll struct {
 
 // reply answers the poll with JSON.
 func (p heldPoll) reply(r wire.StartupReply) {
-	p.answer <- func(w http.ResponseWriter) { _ = json.NewEncoder(w).Encode(r) }
+	p.answer <- func(w http.ResponseWriter) { writeJSON(w, r) }
 }
 
 func (p heldPoll) code(status int, header ...string) {
@@ -62,8 +64,17 @@ func (p heldPoll) code(status int, header ...string) {
 			w.Header().Set(header[i], header[i+1])
 		}
 		w.WriteHeader(status)
-		_ = json.NewEncoder(w).Encode(wire.Error{Error: "because"})
+		writeJSON(w, wire.Error{Error: "because"})
 	}
+}
+
+// writeJSON writes v; a caller that has gone is no fault.
+func writeJSON(w io.Writer, v any) {
+	data, err := json.Marshal(v)
+	if err != nil {
+		panic(err)
+	}
+	_, _ = w.Write(data)
 }
 
 // fakeAllocator hands every call to the test.
@@ -95,7 +106,7 @@ func newAllocator(t *testing.T) *fakeAllocator {
 	mux.HandleFunc("POST "+wire.PathStatus, take(f, f.status))
 	mux.HandleFunc("POST "+wire.PathGPU, take(f, f.gpu))
 	mux.HandleFunc("POST "+wire.PathMetrics+testHost, take(f, f.metrics))
-	mux.HandleFunc("POST "+wire.PathInUse, func(w http.ResponseWriter, r *http.Request) {
+	mux.HandleFunc("POST "+wire.PathInUse, func(_ http.ResponseWriter, r *http.Request) {
 		var body wire.InUseRequest
 		if json.NewDecoder(r.Body).Decode(&body) == nil && body.Status != nil {
 			f.inUse <- *body.Status
@@ -133,7 +144,7 @@ func take[T any](f *fakeAllocator, out chan T) http.HandlerFunc {
 		}
 		if code := f.refusal(r.URL.Path); code != 0 {
 			w.WriteHeader(code)
-			_ = json.NewEncoder(w).Encode(wire.Error{Error: "refused"})
+			writeJSON(w, wire.Error{Error: "refused"})
 		} else {
 			fmt.Fprintln(w, `{"message":"ok"}`)
 		}
@@ -336,4 +347,25 @@ func startedPID(t *testing.T, v *vm) int {
 	}
 	t.Fatal("the state names no process")
 	return 0
+}
+
+// background runs a process that is nobody's child and has arg among its
+// arguments, until end is called or the test ends.
+func (v *vm) background(arg string) (end func()) {
+	v.t.Helper()
+	until := v.fifo("until")
+	out, err := exec.CommandContext(v.t.Context(), "sh", "-c", `exec 3<> "$1"; sh -c 'read line <&3' "$2" > /dev/null 2>&1 & exit 0`, "sh", until, arg).CombinedOutput()
+	if err != nil {
+		v.t.Fatalf("%v: %s", err, out)
+	}
+	var once sync.Once
+	end = func() {
+		once.Do(func() {
+			if err := os.WriteFile(until, []byte("\n"), 0); err != nil {
+				v.t.Error(err)
+			}
+		})
+	}
+	v.t.Cleanup(end)
+	return end
 }

@@ -1,8 +1,8 @@
 package agent
 
 import (
-	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -29,7 +29,7 @@ func TestPoll_KeepalivesBeforeTheAnswer(t *testing.T) {
 		for range 100 {
 			trickle(w)
 		}
-		_ = json.NewEncoder(w).Encode(delivery(5, "4/0good"))
+		writeJSON(w, delivery(5, "4/0good"))
 	}
 	if got := next(t, f.results, "result"); got.Result != wire.ResultConnected || got.Delivery != 5 {
 		t.Errorf("result %+v", got)
@@ -175,6 +175,7 @@ func TestPoll_Redirects(t *testing.T) {
 			v := newVM(t, f)
 			polls := make(chan string)
 			f.server.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				_, _ = io.Copy(io.Discard, r.Body) // only then is the caller's end noticed
 				to := stranger.URL + "/there?token=" + testToken
 				if code < 307 && r.URL.Path == wire.PathStartup {
 					to = "/elsewhere" // the same host, but as a GET
@@ -215,8 +216,9 @@ func TestPace(t *testing.T) {
 			t.Errorf("%s: %v, want %v to %v", what, d, low, high)
 		}
 	}
-	for i, high := range []time.Duration{1, 2, 4, 8, 16, 32, 60, 60, 60} {
-		between(fmt.Sprint("failure ", i), p.after(refused), high*time.Second/2, high*time.Second)
+	for i, seconds := range []int{1, 2, 4, 8, 16, 32, 60, 60, 60} {
+		high := time.Duration(seconds) * time.Second
+		between(fmt.Sprint("failure ", i), p.after(refused), high/2, high)
 	}
 	between("cut", p.after(cut), 0, time.Second)
 	between("failure after a cut", p.after(refused), time.Second/2, time.Second)

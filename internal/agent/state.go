@@ -81,7 +81,8 @@ func takeLock(path string) (*os.File, error) {
 		owner, _ := os.ReadFile(path)
 		f.Close()
 		if errors.Is(err, syscall.EWOULDBLOCK) {
-			return nil, fmt.Errorf("another agent (process %s) has this hostname and state directory: stop it first, or give this one another --state-dir", strings.TrimSpace(string(owner)))
+			return nil, fmt.Errorf("another agent (process %s) has this hostname and state directory: stop it first, or give this one another --state-dir",
+				strings.TrimSpace(string(owner)))
 		}
 		return nil, fmt.Errorf("locking %s: %w", path, err)
 	}
@@ -113,27 +114,35 @@ func writeFile(path string, data []byte) (err error) {
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, os.Remove(tmp.Name()))
+			_ = os.Remove(tmp.Name())
 		}
 	}()
 	_, err = tmp.Write(data)
 	if err == nil {
 		err = tmp.Sync()
 	}
-	if err = errors.Join(err, tmp.Close()); err != nil {
-		return err
+	err = errors.Join(err, tmp.Close())
+	if err == nil {
+		err = os.Rename(tmp.Name(), path)
 	}
-	if err = os.Rename(tmp.Name(), path); err != nil {
-		return err
+	if err == nil {
+		err = syncDir(filepath.Dir(path))
 	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return nil //nolint:nilerr // the file is in place; its folder just cannot be synced
-	}
-	defer dir.Close()
-	_ = dir.Sync()
-	return nil
+	return err
 }
 
-// close gives the lock up.
-func (s *stateFile) close() error { return s.lock.Close() }
+// syncDir makes a rename in dir last.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// close gives the lock up. It is taken off, not just closed: a program that is
+// being started at this moment still shares the file for an instant.
+func (s *stateFile) close() {
+	_ = syscall.Flock(int(s.lock.Fd()), syscall.LOCK_UN)
+	_ = s.lock.Close()
+}

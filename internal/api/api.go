@@ -24,6 +24,7 @@ type Options struct {
 	OpenMachines  bool
 	MaxWait       time.Duration                                      // of one poll
 	Keepalive     time.Duration                                      // between the newlines of a poll
+	VMLimit       *httpx.Limiter                                     // of requests, by VM
 	MaxRegistered int                                                // machines registered by hand
 	Admin         func(http.Handler, httpx.ErrorWriter) http.Handler // lets only the admin through
 	OnDelivery    func(sinceRequest time.Duration)                   // after a code was written to a poll
@@ -32,11 +33,12 @@ type Options struct {
 // API serves the endpoints.
 type API struct {
 	Options
-	marks sync.WaitGroup // deliveries being noted after their answer was written
+	oldHTTPWait time.Duration  // the constant, shorter in tests
+	marks       sync.WaitGroup // deliveries being noted after their answer was written
 }
 
 // New returns the endpoints.
-func New(o Options) *API { return &API{Options: o} }
+func New(o Options) *API { return &API{Options: o, oldHTTPWait: oldHTTPWait} }
 
 // Routes adds the endpoints to mux.
 func (a *API) Routes(mux *http.ServeMux) {
@@ -68,6 +70,20 @@ func (a *API) machine(r *http.Request, hostname string) (store.Machine, error) {
 	if hostname == "" {
 		return store.Machine{}, fleet.FieldErrorf("hostname", "hostname is required")
 	}
+	if err := fleet.ValidateHostname(hostname); err != nil {
+		return store.Machine{}, err
+	}
+	m, err := a.identify(r, hostname)
+	if err != nil {
+		return m, err
+	}
+	if retry, ok := a.VMLimit.Allow(m.Hostname); !ok {
+		return m, &fleet.Error{Kind: fleet.Limited, RetryAfter: retry, Message: "this VM calls too often: it should back off"}
+	}
+	return m, nil
+}
+
+func (a *API) identify(r *http.Request, hostname string) (store.Machine, error) {
 	token, given := bearer(r)
 	if !given {
 		if a.OpenMachines {

@@ -57,6 +57,7 @@ type poll struct {
 	machine store.Machine
 	reports bool // the caller acknowledges deliveries and can clean up
 	begun   bool // the 200 is on its way
+	aside   bool // the end of the poll is noted by somebody else
 	key     store.Poll
 }
 
@@ -73,7 +74,11 @@ func (p *poll) hold() error {
 	if err != nil {
 		return p.refuse(err)
 	}
-	defer p.close()
+	defer func() {
+		if !p.aside {
+			p.close()
+		}
+	}()
 	if p.deliverable(d) {
 		return p.deliver(d)
 	}
@@ -81,7 +86,7 @@ func (p *poll) hold() error {
 }
 
 func (p *poll) sleep(waiter *wait.Waiter) error {
-	keepalive := time.NewTicker(p.api.Keepalive)
+	keepalive := time.NewTicker(p.tickEvery())
 	defer keepalive.Stop()
 	started := time.Now()
 	var retry <-chan time.Time
@@ -128,14 +133,20 @@ func (p *poll) deliverable(d *store.Delivery) bool {
 	return d != nil && (p.reports || d.State != fleet.SeatReleasing)
 }
 
+// old reports whether the caller speaks HTTP/1.0.
+func (p *poll) old() bool { return !p.r.ProtoAtLeast(1, 1) }
+
+func (p *poll) tickEvery() time.Duration {
+	if p.old() {
+		return p.api.oldHTTPWait
+	}
+	return p.api.Keepalive
+}
+
 // tick keeps the connection alive, or ends a poll that has lasted long enough.
 func (p *poll) tick(held time.Duration) error {
-	old := !p.r.ProtoAtLeast(1, 1)
-	if held >= p.api.MaxWait || old && held >= oldHTTPWait {
+	if p.old() || held >= p.api.MaxWait {
 		return p.callAgain("Nothing yet: call again.")
-	}
-	if old {
-		return nil
 	}
 	p.begin()
 	return p.write([]byte("\n"))
@@ -158,7 +169,7 @@ func (p *poll) begin() {
 // delivered.
 func (p *poll) write(b []byte) error {
 	err := p.rc.SetWriteDeadline(time.Now().Add(writeTimeout))
-	if err == nil && p.r.ProtoAtLeast(1, 1) {
+	if err == nil && !p.old() {
 		err = p.rc.Flush() // the header first, so that the answer is chunked
 	}
 	if err == nil {
@@ -183,18 +194,26 @@ func (p *poll) deliver(d *store.Delivery) error {
 	if err != nil {
 		return err
 	}
+	body = append(body, '\n')
+	if p.old() {
+		p.w.Header().Set("Content-Length", strconv.Itoa(len(body))) // what is cut must not look complete
+	}
 	p.begin()
-	if err := p.write(append(body, '\n')); err != nil {
+	if err := p.write(body); err != nil {
 		return err
 	}
 	if d.State == fleet.SeatRequested {
 		p.api.OnDelivery(d.Age)
 	}
-	if d.State != fleet.SeatReleasing {
-		// Aside, so that the end of the answer does not wait for the database. If it
-		// is lost, the code is delivered once more.
-		p.api.marks.Go(func() { p.mark(d.ID) })
-	}
+	// Aside, so that the end of the answer does not wait for the database. If it
+	// is lost, the code is delivered once more.
+	p.aside = true
+	p.api.marks.Go(func() {
+		if d.State != fleet.SeatReleasing {
+			p.mark(d.ID)
+		}
+		p.close()
+	})
 	return nil
 }
 
@@ -220,7 +239,7 @@ func (p *poll) refuse(err error) error {
 	case p.begun:
 		panic(http.ErrAbortHandler)
 	case p.r.Context().Err() != nil:
-		return nil
+		return nil //nolint:nilerr // the VM has hung up
 	default:
 		httpx.Logger(p.r.Context()).Error("poll could not read the database", "hostname", p.machine.Hostname, "error", err)
 		return fleet.Errorf(fleet.Unavailable, "the database is away: call again")

@@ -10,14 +10,14 @@ import (
 	"lablink/internal/config"
 )
 
-// silentFailure is exit code 1 after everything was said on standard output.
-type silentFailure struct{}
+// silentError is exit code 1 after everything was said on standard output.
+type silentError struct{}
 
 // Error is never printed.
-func (silentFailure) Error() string { return "failed" }
+func (silentError) Error() string { return "failed" }
 
 // Silent tells that there is nothing to print.
-func (silentFailure) Silent() bool { return true }
+func (silentError) Silent() bool { return true }
 
 func newConfigCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "config", Short: "Check the configuration"}
@@ -52,7 +52,7 @@ word of the answer is [PASS] or [FAIL]; the exit code 0 or 1.`,
 				noun = "problem"
 			}
 			_, err = fmt.Fprintf(out, "[FAIL] %d %s\n%v\n", len(problems.Problems), noun, problems)
-			return errors.Join(silentFailure{}, err)
+			return errors.Join(silentError{}, err)
 		},
 	})
 	return cmd

@@ -83,7 +83,7 @@ func showPassword(w io.Writer, dataDir, user, password string) {
 
 func isTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd())) //nolint:gosec // file descriptors are small
+	return ok && term.IsTerminal(int(f.Fd()))
 }
 
 // newLogger writes to w, as text for people and as JSON for machines.

@@ -8,23 +8,23 @@ import (
 	"lablink/internal/agent/simhost"
 )
 
-// exitStatus ends the program with a code and without a word: what ran has said
+// exitError ends the program with a code and without a word: what ran has said
 // what there is to say.
-type exitStatus int
+type exitError int
 
-func (e exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
+func (e exitError) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
 
 // ExitCode is what the program ends with.
-func (e exitStatus) ExitCode() int { return int(e) }
+func (e exitError) ExitCode() int { return int(e) }
 
 // Silent tells that there is nothing to print.
-func (e exitStatus) Silent() bool { return true }
+func (e exitError) Silent() bool { return true }
 
 func exitWith(code int) error {
 	if code == 0 {
 		return nil
 	}
-	return exitStatus(code)
+	return exitError(code)
 }
 
 // newStartHostCommand makes the hidden "lablink start-host", a simulation of

@@ -98,6 +98,7 @@ type Limits struct {
 	RequestVMPerMinute     int           // per address
 	RequestVMBurst         int           // per address, at once
 	BodyBytes              int           // of JSON and form bodies
+	VMRequestsPerMinute    int           // per VM
 	LoginFailuresPerMinute int           // per address
 	PinFailures            int           // wrong PINs per seat in PinWindow
 	PinWindow              time.Duration // see PinFailures

@@ -85,7 +85,10 @@ func (d *demo) startMachine(hostname, token string) (*exec.Cmd, error) {
 	cmd.Stdout, cmd.Stderr = log, log
 	// Ctrl-C reaches this program alone, which stops the agents in order.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	return cmd, cmd.Start()
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	return cmd, nil
 }
 
 // waitUntilAllWait returns when every machine is in a held poll and free.
@@ -135,7 +138,9 @@ func (d *demo) postAsAdmin(ctx context.Context, path string, body, answer any) e
 	}
 	req.SetBasicAuth(d.user, d.password)
 	req.Header.Set("Content-Type", "application/json")
-	resp, err := http.DefaultClient.Do(req)
+	client := &http.Client{Timeout: phaseTimeout}
+	defer client.CloseIdleConnections()
+	resp, err := client.Do(req)
 	if err != nil {
 		return err
 	}

@@ -58,8 +58,7 @@ func FieldErrorf(field, format string, args ...any) *Error {
 
 // KindOf returns the Kind of err, Internal if it is not an Error.
 func KindOf(err error) Kind {
-	var e *Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*Error](err); ok {
 		return e.Kind
 	}
 	return Internal

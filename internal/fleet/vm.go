@@ -142,12 +142,13 @@ func ValidateHostnames(names []string) error {
 func NormalizeEmail(s string) (string, error) {
 	s = strings.TrimSpace(s)
 	local, domain, _ := strings.Cut(s, "@")
+	odd := func(r rune) bool { return r <= ' ' || r == 0x7f || strings.ContainsRune(`<>()",;:\`, r) }
 	switch {
 	case s == "":
 		return "", FieldErrorf("email", "Type your e-mail address.")
 	case len(s) > 254:
 		return "", FieldErrorf("email", "That e-mail address is too long (%d characters, at most 254).", len(s))
-	case local == "" || domain == "" || strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r == 0x7f || strings.ContainsRune("<>()\",;:\\", r) }) || strings.Contains(domain, "@"):
+	case local == "" || domain == "" || strings.ContainsFunc(s, odd) || strings.Contains(domain, "@"):
 		return "", FieldErrorf("email", "That does not look like an e-mail address. It needs a name, an @ and a domain, like ada@example.org.")
 	}
 	return s, nil

@@ -9,7 +9,8 @@ import (
 )
 
 // maxKeys bounds the memory of a Limiter. When it is reached, keys that are back
-// at their full allowance are forgotten, which changes nothing for them.
+// at their full allowance are forgotten, which changes nothing for them; if there
+// are none, further keys share one allowance until there are.
 const maxKeys = 20_000
 
 // Limiter allows each key so many events a minute, with a burst.
@@ -18,11 +19,18 @@ type Limiter struct {
 
 	mu   sync.Mutex
 	keys map[string]*rate.Limiter
+	rest *rate.Limiter // of keys beyond maxKeys
 }
 
 // NewLimiter returns a Limiter for perMinute events a minute and key.
 func NewLimiter(perMinute, burst int) *Limiter {
-	return &Limiter{perMinute: perMinute, burst: burst, keys: map[string]*rate.Limiter{}}
+	l := &Limiter{perMinute: perMinute, burst: burst, keys: map[string]*rate.Limiter{}}
+	l.rest = l.fresh()
+	return l
+}
+
+func (l *Limiter) fresh() *rate.Limiter {
+	return rate.NewLimiter(rate.Limit(float64(l.perMinute)/60), l.burst)
 }
 
 // Allow counts an event of a key, which is an address as ClientAddr returns it.
@@ -59,16 +67,20 @@ func (l *Limiter) of(key string) *rate.Limiter {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	lim := l.keys[key]
-	if lim == nil {
-		if len(l.keys) >= maxKeys {
-			for k, old := range l.keys {
-				if old.Tokens() >= float64(l.burst) {
-					delete(l.keys, k)
-				}
+	if lim != nil {
+		return lim
+	}
+	if len(l.keys) >= maxKeys {
+		for k, old := range l.keys {
+			if old.Tokens() >= float64(l.burst) {
+				delete(l.keys, k)
 			}
 		}
-		lim = rate.NewLimiter(rate.Limit(float64(l.perMinute)/60), l.burst)
-		l.keys[key] = lim
 	}
+	if len(l.keys) >= maxKeys {
+		return l.rest
+	}
+	lim = l.fresh()
+	l.keys[key] = lim
 	return lim
 }

@@ -13,7 +13,8 @@ const contentSecurityPolicy = "default-src 'none'; script-src 'self'; style-src 
 	"connect-src 'self'; font-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'; manifest-src 'self'"
 
 // Protect wraps the whole mux, before routing: it refuses cross-site requests
-// that change something, limits bodies, and sets the security headers.
+// that change something, limits bodies, sets the security headers, and refuses
+// addresses that PostgreSQL would not take for text.
 // publicURL, if known, is trusted as an origin; it is what browsers see where a
 // proxy changes the Host header.
 func Protect(next http.Handler, publicURL string, maxBody int64, write ErrorWriter) (http.Handler, error) {
@@ -26,6 +27,9 @@ func Protect(next http.Handler, publicURL string, maxBody int64, write ErrorWrit
 	csrf.SetDenyHandler(Adapt(func(http.ResponseWriter, *http.Request) error {
 		return fleet.Errorf(fleet.Forbidden, "This request came from another website, so it was refused. Open the page here and try again.")
 	}, write))
+	badText := Adapt(func(http.ResponseWriter, *http.Request) error {
+		return fleet.Errorf(fleet.Invalid, "The address holds characters that are not text.")
+	}, write)
 	protected := csrf.Handler(next)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
@@ -34,6 +38,10 @@ func Protect(next http.Handler, publicURL string, maxBody int64, write ErrorWrit
 		// Not "no-referrer": with that, browsers send "Origin: null" with our own forms.
 		h.Set("Referrer-Policy", "same-origin")
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+		if !isText(r.URL.Path) || !areText(r.URL.Query()) {
+			badText.ServeHTTP(w, r)
+			return
+		}
 		protected.ServeHTTP(w, r)
 	}), nil
 }

@@ -6,7 +6,10 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"net/url"
+	"reflect"
 	"strings"
+	"unicode/utf8"
 
 	"lablink/internal/fleet"
 )
@@ -36,9 +39,9 @@ func bodyError(err error) error {
 	case errors.As(err, &large):
 		return fleet.Errorf(fleet.TooLarge, "the body is larger than the limit of %d bytes", large.Limit)
 	case errors.As(err, &wrongType) && wrongType.Field == "":
-		return fleet.Errorf(fleet.Invalid, "the body must be a JSON object, not a %s", wrongType.Value)
+		return fleet.Errorf(fleet.Invalid, "the body must be a JSON object, not %s", wrongType.Value)
 	case errors.As(err, &wrongType):
-		return fleet.FieldErrorf(wrongType.Field, "%s must be a %s, not a %s", wrongType.Field, wrongType.Type, wrongType.Value)
+		return fleet.FieldErrorf(wrongType.Field, "%s must be %s, not %s", wrongType.Field, jsonType(wrongType.Type), wrongType.Value)
 	case errors.As(err, &syntax):
 		return fleet.Errorf(fleet.Invalid, "the body is not valid JSON: %s at byte %d", syntax, syntax.Offset)
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
@@ -48,10 +51,27 @@ func bodyError(err error) error {
 	}
 }
 
+func jsonType(t reflect.Type) string {
+	switch t.Kind() {
+	case reflect.Bool:
+		return "true or false"
+	case reflect.String:
+		return "a string"
+	case reflect.Int64:
+		return "a whole number"
+	case reflect.Float64:
+		return "a number"
+	case reflect.Slice:
+		return "a list"
+	default:
+		return "a " + t.String()
+	}
+}
+
 // ReadForm parses the form of a request, urlencoded or multipart, within the
 // limit that Protect put on the body.
 func ReadForm(r *http.Request) error {
-	err := r.ParseMultipartForm(1 << 20)
+	err := r.ParseMultipartForm(1 << 20) //nolint:gosec // Protect has put a limit on the body
 	if errors.Is(err, http.ErrNotMultipart) {
 		err = r.ParseForm()
 	}
@@ -62,8 +82,25 @@ func ReadForm(r *http.Request) error {
 	case err != nil:
 		return &fleet.Error{Kind: fleet.Invalid, Message: "the form could not be read", Err: err}
 	}
+	if !areText(r.PostForm) {
+		return fleet.Errorf(fleet.Invalid, "The form holds characters that are not text.")
+	}
 	return nil
 }
+
+func areText(values url.Values) bool {
+	for _, vs := range values {
+		for _, v := range vs {
+			if !isText(v) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// isText reports whether PostgreSQL takes s for text.
+func isText(s string) bool { return utf8.ValidString(s) && !strings.ContainsRune(s, 0) }
 
 // WantsJSON reports whether the caller asked for JSON rather than a page.
 func WantsJSON(r *http.Request) bool {

@@ -29,7 +29,10 @@ func Stream(w http.ResponseWriter) (*EventStream, error) {
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Accel-Buffering", "no") // nginx would hold the events back
 	w.WriteHeader(http.StatusOK)
-	return s, s.Comment()
+	if err := s.Comment(); err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
 // Send sends one event. An error means that the reader has gone.

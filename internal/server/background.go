@@ -22,11 +22,9 @@ func (s *Server) startListener(connected chan struct{}) {
 	var once sync.Once
 	s.listen = &store.Listener{
 		Store: s.store, Logger: s.Logger.With("part", "listener"),
-		Connected: func() {
+		Connected: func(ctx context.Context) {
 			once.Do(func() { close(connected) })
-			// Anything may have been missed, and a crash of PostgreSQL has emptied the
-			// table of polls.
-			go s.recover()
+			s.recover(ctx)
 		},
 		Command: func(hostname string) {
 			s.metrics.notifications.WithLabelValues("vm_updates").Inc()
@@ -40,8 +38,10 @@ func (s *Server) startListener(connected chan struct{}) {
 	}
 }
 
-func (s *Server) recover() {
-	ctx, cancel := context.WithTimeout(context.Background(), queryTimeout)
+// recover makes up for what may have happened while nobody listened: anything may
+// have been missed, and a crash of PostgreSQL has emptied the table of polls.
+func (s *Server) recover(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
 	held := s.hub.Held()
 	hostnames, ids := make([]string, 0, len(held)), make([]int64, 0, len(held))

@@ -52,8 +52,7 @@ func newMetrics(st *store.Store, hub *wait.Hub) *metrics {
 func (m *metrics) delivered(sinceRequest time.Duration) { m.assignment.Observe(sinceRequest.Seconds()) }
 
 func (m *metrics) observe(route, method string, status int, took time.Duration) {
-	switch {
-	case route == "":
+	if route == "" {
 		route = "unknown"
 	}
 	m.requests.WithLabelValues(route, knownMethod(method), strconv.Itoa(status)).Observe(took.Seconds())

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"net/http"
+	"path"
 	"strings"
 	"time"
 
@@ -22,6 +23,7 @@ func (s *Server) handler() (http.Handler, error) {
 		Store: s.store, Hub: s.hub, Replica: s.replica,
 		OpenMachines: cfg.Auth.Machines == config.MachineOpen,
 		MaxWait:      cfg.Poll.MaxWait, Keepalive: cfg.Poll.Keepalive,
+		VMLimit:       httpx.NewLimiter(cfg.Limits.VMRequestsPerMinute, cfg.Limits.VMRequestsPerMinute),
 		MaxRegistered: cfg.Limits.MaxRegistered,
 		Admin:         login.Require,
 		OnDelivery:    s.metrics.delivered,
@@ -51,6 +53,9 @@ func (s *Server) handler() (http.Handler, error) {
 // path that does not exist, or not with this method.
 func withNotFound(mux *http.ServeMux, notFound http.Handler, refuse httpx.ErrorWriter) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+			cleanPath(r)
+		}
 		plain, pattern := mux.Handler(r)
 		if pattern != "" {
 			mux.ServeHTTP(w, r)
@@ -66,6 +71,20 @@ func withNotFound(mux *http.ServeMux, notFound http.Handler, refuse httpx.ErrorW
 		w.Header().Set("Allow", allow)
 		refuse(w, r, p.status, fleet.Errorf(fleet.Invalid, "%s is not possible here, only %s", r.Method, allow))
 	})
+}
+
+// cleanPath makes //vm_startup of /vm_startup, as it results from a base URL that
+// ends in a slash. The mux would redirect, and who posts does not follow.
+func cleanPath(r *http.Request) {
+	clean := path.Clean("/" + r.URL.Path)
+	if clean != "/" && strings.HasSuffix(r.URL.Path, "/") {
+		clean += "/"
+	}
+	if clean != r.URL.Path {
+		u := *r.URL
+		u.Path, u.RawPath = clean, ""
+		r.URL = &u
+	}
 }
 
 // probe takes the status and header of an answer that is not sent.

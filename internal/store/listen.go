@@ -29,7 +29,7 @@ const pingEvery = 5 * time.Second
 type Listener struct {
 	Store     *Store
 	Logger    *slog.Logger
-	Connected func()                // the connection listens from now on
+	Connected func(context.Context) // the connection listens from now on; it hears the next notification when this returns
 	Command   func(hostname string) // this VM has something to fetch
 	Changed   func(hostname string) // this VM's visible state changed
 
@@ -77,7 +77,7 @@ func (l *Listener) listen(ctx context.Context) error {
 		return err
 	}
 	l.listening.Store(true)
-	l.Connected()
+	l.Connected(ctx)
 	for {
 		wait, cancel := context.WithTimeout(ctx, pingEvery)
 		n, err := conn.WaitForNotification(wait)
@@ -103,7 +103,9 @@ func (l *Listener) listen(ctx context.Context) error {
 func (l *Listener) dispatch(channel, payload string) {
 	switch channel {
 	case channelUpdates:
-		var update struct{ HostName string }
+		var update struct {
+			HostName string `json:"HostName"`
+		}
 		// The payload holds a code: it is never logged.
 		if err := json.Unmarshal([]byte(payload), &update); err != nil || update.HostName == "" {
 			l.Logger.Warn("ignored a notification without HostName", "channel", channel)

@@ -144,8 +144,7 @@ func (s *Store) RemoveVM(ctx context.Context, actor fleet.Actor, hostname string
 		WITH gone AS (
 			UPDATE vms SET status = 'destroyed', destroyed_at = now(), seat = 'none', seat_reason = '', delivery = NULL
 			WHERE hostname = $1 AND status <> 'destroyed' AND provider = $2 AND useremail IS NULL RETURNING id),
-		tokens AS (DELETE FROM vm_tokens WHERE vm IN (SELECT id FROM gone)),
-		polls AS (DELETE FROM polls WHERE vm IN (SELECT id FROM gone))
+		tokens AS (DELETE FROM vm_tokens WHERE vm IN (SELECT id FROM gone))
 		INSERT INTO vm_events (vm, actor, address, what) SELECT id, $3, $4, 'removed' FROM gone`,
 		hostname, fleet.ProviderRegistered, actor.Kind, actor.Address)
 	if err != nil || tag.RowsAffected() > 0 {
@@ -224,14 +223,16 @@ func (s *Store) FreeCount(ctx context.Context) (n int, err error) {
 
 // Counts returns the numbers of the whole fleet. A VM is Silent if it should be
 // there but was not heard of for three minutes, and in Trouble if it says so
-// itself, its GPU is unhealthy, or its seat failed or could not be cleaned.
+// itself, its GPU is unhealthy, its seat failed or could not be cleaned, or what
+// it should fetch or report has been due for three minutes.
 func (s *Store) Counts(ctx context.Context) (fleet.Counts, error) {
 	c := fleet.Counts{Seats: map[fleet.SeatState]int{}}
 	err := s.pool.QueryRow(ctx, `
 		WITH v AS (SELECT v.*, `+waiting+` AS waits FROM vms v WHERE v.status <> 'destroyed')
 		SELECT count(*), count(*) FILTER (WHERE `+free+`), count(*) FILTER (WHERE waits),
 			count(*) FILTER (WHERE v.status = 'running' AND NOT waits AND v.last_seen_at < now() - interval '3 minutes'),
-			count(*) FILTER (WHERE v.status = 'error' OR v.healthy = 'Unhealthy' OR v.seat IN ('failed', 'unclean'))
+			count(*) FILTER (WHERE v.status = 'error' OR v.healthy = 'Unhealthy' OR v.seat IN ('failed', 'unclean')
+				OR v.seat IN ('requested', 'delivered', 'releasing') AND v.seat_changed < now() - interval '3 minutes')
 		FROM v`).Scan(&c.Total, &c.Free, &c.Waiting, &c.Silent, &c.Trouble)
 	if err != nil {
 		return c, err

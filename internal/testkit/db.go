@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -58,7 +57,6 @@ func Main(m *testing.M) {
 		fmt.Fprintln(os.Stderr, "testkit:", err)
 		code = max(code, 1)
 	}
-	http.DefaultClient.CloseIdleConnections()
 	// After a failure, leaks are only its consequence.
 	if code == 0 {
 		if err := goleak.Find(); err != nil {
@@ -66,7 +64,7 @@ func Main(m *testing.M) {
 			code = 1
 		}
 	}
-	os.Exit(code)
+	os.Exit(code) //nolint:revive // this is the end of TestMain
 }
 
 // DB returns the URL of a migrated, empty database of the test's own, which is
@@ -217,7 +215,7 @@ func serverDir() (string, error) {
 func tempDir() string {
 	const memory, enough = "/dev/shm", 2 << 30
 	var st syscall.Statfs_t
-	if os.Getenv("TMPDIR") != "" || syscall.Statfs(memory, &st) != nil || uint64(st.Bavail)*uint64(st.Bsize) < enough {
+	if os.Getenv("TMPDIR") != "" || syscall.Statfs(memory, &st) != nil || st.Bavail*uint64(st.Bsize) < enough {
 		return os.TempDir()
 	}
 	return memory

@@ -47,7 +47,7 @@ func TestDB(t *testing.T) {
 	}
 }
 
-func TestDB_DroppedWithOpenConnections(t *testing.T) {
+func TestDB_DroppedWithOpenConnections(t *testing.T) { //nolint:tparallel // what follows needs the end of the subtest
 	t.Parallel()
 	var name string
 	var conn *pgx.Conn
@@ -103,7 +103,11 @@ func TestRemoveStale(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(func() { os.RemoveAll(dir) })
+		t.Cleanup(func() {
+			if err := os.RemoveAll(dir); err != nil {
+				t.Error(err)
+			}
+		})
 		lock, err = os.Create(filepath.Join(dir, "lock"))
 		if err != nil {
 			t.Fatal(err)

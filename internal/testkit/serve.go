@@ -19,7 +19,7 @@ import (
 )
 
 // AdminPassword is the password of every Allocator's admin.
-const AdminPassword = "correct horse battery" //nolint:gosec // of tests only
+const AdminPassword = "correct horse battery"
 
 // Allocator is a real server that listens on a port of its own.
 type Allocator struct {

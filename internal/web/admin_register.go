@@ -117,12 +117,12 @@ func (w *Web) postToken(rw http.ResponseWriter, r *http.Request) error {
 }
 
 // agentCommand is what an admin pastes into a root shell of the machine. The
-// token goes into a file that only root reads, by the shell's own printf: it is
-// never an argument of a program, which others could see in the process list.
-// The space in front keeps it out of the history of most shells.
+// token goes into a file that only root can read, by the shell's own printf: it
+// is never an argument of a program, which others could see in the process
+// list. The space in front keeps it out of the history of most shells.
 func agentCommand(origin, hostname, token string) string {
-	return " # " + hostname + "\n" +
-		" ( umask 077; mkdir -p /etc/lablink && printf '%s\\n' " + shellQuoted(token) + " > /etc/lablink/token )\n" +
+	return " install -d -m 700 /etc/lablink && install -m 600 /dev/null /etc/lablink/token &&\n" +
+		" printf '%s\\n' " + shellQuoted(token) + " > /etc/lablink/token &&\n" +
 		" lablink agent --allocator " + shellQuoted(origin) + " --hostname " + shellQuoted(hostname) + " --token-file /etc/lablink/token"
 }
 

@@ -28,13 +28,16 @@ type caster struct {
 	watchers map[chan []liveEvent]struct{}
 	last     []liveEvent
 	stop     context.CancelFunc
-	failed   func(error) // told of a rendering that failed; the next one may not
+	failed   func(error) // told of a rendering that failed; the next one may work
 }
 
 func newCaster(feed *wait.Feed, every, tick time.Duration, render func(context.Context) ([]liveEvent, error)) *caster {
 	return &caster{
 		feed: feed, every: every, tick: tick, render: render,
-		watchers: map[chan []liveEvent]struct{}{}, failed: func(error) {},
+		watchers: map[chan []liveEvent]struct{}{},
+		failed: func(err error) {
+			httpx.Logger(context.Background()).Warn("live page not rendered", "error", err)
+		},
 	}
 }
 

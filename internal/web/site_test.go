@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -38,6 +39,8 @@ type site struct {
 	store  *store.Store
 	feed   *wait.Feed
 	server *httptest.Server
+
+	closeFeed func() // ends all streams
 }
 
 func newSite(t *testing.T, change ...func(*config.Config)) *site {
@@ -72,14 +75,16 @@ func newSite(t *testing.T, change ...func(*config.Config)) *site {
 	s.server = httptest.NewServer(protected)
 	// Streams end first, as in the real server.
 	t.Cleanup(s.server.Close)
-	t.Cleanup(feed.Close)
+	s.closeFeed = sync.OnceFunc(feed.Close)
+	t.Cleanup(s.closeFeed)
 	return s
 }
 
-func (s *site) requireAdmin(next http.Handler) http.Handler {
+func (s *site) requireAdmin(next http.Handler, write httpx.ErrorWriter) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if _, password, _ := r.BasicAuth(); password != adminPassword {
-			httpx.WriteError(w, r, fleet.Errorf(fleet.Unauthenticated, "Log in as the organiser to see this page."), s.web.Error)
+			w.Header().Set("WWW-Authenticate", `Basic realm="test"`)
+			httpx.WriteError(w, r, fleet.Errorf(fleet.Unauthenticated, "Log in as the organiser to see this page."), write)
 			return
 		}
 		next.ServeHTTP(w, r)
@@ -100,8 +105,9 @@ func (s *site) register(waiting bool, names ...string) {
 	}
 	if waiting {
 		s.must(s.store.Heartbeat(ctx, 1))
-		for i, name := range names {
-			_, err := s.store.OpenPoll(ctx, store.Poll{VM: s.vm(name).ID, Replica: 1, ID: int64(i + 1)})
+		for _, name := range names {
+			id := s.vm(name).ID
+			_, err := s.store.OpenPoll(ctx, store.Poll{VM: id, Replica: 1, ID: id})
 			s.must(err)
 		}
 	}
@@ -125,7 +131,7 @@ func (s *site) must(err error) {
 func (s *site) deliver(name string) int64 {
 	s.t.Helper()
 	vm := s.vm(name)
-	d, err := s.store.CheckPoll(s.t.Context(), store.Poll{VM: vm.ID, Replica: 1, ID: 1})
+	d, err := s.store.CheckPoll(s.t.Context(), store.Poll{VM: vm.ID, Replica: 1, ID: vm.ID})
 	s.must(err)
 	if d == nil {
 		s.t.Fatalf("%s has nothing to fetch", name)
@@ -138,6 +144,15 @@ func (s *site) deliver(name string) int64 {
 func (s *site) report(name string, e fleet.SeatEvent, reason string) {
 	s.t.Helper()
 	s.must(s.store.Acknowledge(s.t.Context(), fleet.Actor{Kind: "vm"}, name, s.deliver(name), e, reason))
+}
+
+// clean is the agent's word of what became of a clean-up.
+func (s *site) clean(name string, e fleet.SeatEvent, reason string) {
+	s.t.Helper()
+	vm := s.vm(name)
+	d, err := s.store.CheckPoll(s.t.Context(), store.Poll{VM: vm.ID, Replica: 1, ID: vm.ID})
+	s.must(err)
+	s.must(s.store.Acknowledge(s.t.Context(), fleet.Actor{Kind: "vm"}, name, d.ID, e, reason))
 }
 
 // browser is one participant's browser, with its cookies.

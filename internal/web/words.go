@@ -26,10 +26,8 @@ func momentOf(t, now time.Time) moment {
 
 func ago(d time.Duration) string {
 	switch {
-	case d < 10*time.Second:
-		return "just now"
 	case d < time.Minute:
-		return "less than a minute ago"
+		return "a moment ago"
 	case d < time.Hour:
 		return count(int(d/time.Minute), "minute") + " ago"
 	case d < 48*time.Hour:
@@ -60,9 +58,11 @@ func count(n int, thing string) string {
 	return fmt.Sprintf("%d %ss", n, thing)
 }
 
+// capitalized begins a message with a capital, unless it begins with a name.
 func capitalized(s string) string {
+	first, _, _ := strings.Cut(s, " ")
 	r, size := utf8.DecodeRuneInString(s)
-	if size == 0 {
+	if size == 0 || strings.ContainsFunc(first, func(r rune) bool { return !unicode.IsLetter(r) }) {
 		return s
 	}
 	return string(unicode.ToUpper(r)) + s[size:]

@@ -15,12 +15,10 @@ type account struct {
 	cred       *syscall.Credential // nil: the agent's own user
 }
 
-// account resolves the user anew each time: cloud-init may create it after the
-// agent has started.
-func (h *Host) account() (account, error) {
-	name := h.cfg.User
+// lookup finds the user called name; without one it is the agent's own.
+func lookup(name, home string) (account, error) {
 	if name == "" {
-		return own(h.cfg.Home)
+		return own(home)
 	}
 	u, err := user.Lookup(name)
 	if err != nil {
@@ -47,16 +45,17 @@ func own(home string) (account, error) {
 	if home == "" {
 		home = os.Getenv("HOME")
 	}
-	u, err := user.Current()
-	switch {
-	case err == nil && home == "":
-		home = u.HomeDir
-	case err != nil && home == "":
-		return account{}, errors.New("the agent has no HOME: set it, or name the desktop's user with --user")
-	case err != nil:
-		return account{name: os.Getenv("USER"), home: home}, nil
+	name := os.Getenv("USER")
+	if u, err := user.Current(); err == nil { // else it has a number, but no name
+		name = u.Username
+		if home == "" {
+			home = u.HomeDir
+		}
 	}
-	return account{name: u.Username, home: home}, nil
+	if home == "" {
+		return account{}, errors.New("the agent has no HOME: set it, or name the desktop's user with --user")
+	}
+	return account{name: name, home: home}, nil
 }
 
 func credential(u *user.User) (*syscall.Credential, error) {

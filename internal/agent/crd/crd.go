@@ -33,7 +33,11 @@ type Config struct {
 }
 
 // Host is Chrome Remote Desktop on this machine.
-type Host struct{ cfg Config }
+type Host struct {
+	cfg     Config
+	root    bool                    // the agent may speak to systemd and switch users
+	account func() (account, error) // asked each time: cloud-init may create the user later
+}
 
 // New fills in the defaults. It touches nothing: Ready tells what is missing.
 func New(cfg Config) *Host {
@@ -52,7 +56,10 @@ func New(cfg Config) *Host {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Host{cfg: cfg}
+	return &Host{
+		cfg: cfg, root: os.Geteuid() == 0,
+		account: func() (account, error) { return lookup(cfg.User, cfg.Home) },
+	}
 }
 
 // Ready returns nil when a set-up could be tried now, else what to repair.
@@ -78,16 +85,16 @@ type Request struct {
 	Name      string // what the participant will see at Google
 }
 
-// Setup runs start-host. It returns nil once the desktop is up, a *Failure when
+// Setup runs start-host. It returns nil once the desktop is up, a *Error when
 // it is not, and the context's error when it was interrupted. Started is told
 // the process id, which is also that of its process group.
 func (h *Host) Setup(ctx context.Context, req Request, started func(pid int)) error {
 	if !validPIN(req.PIN) {
-		return &Failure{ReasonPIN, errors.New("the PIN that LabLink sent is not 6 or more digits")}
+		return &Error{ReasonPIN, errors.New("the PIN that LabLink sent is not 6 or more digits")}
 	}
 	as, err := h.account()
 	if err != nil {
-		return &Failure{ReasonMissing, err}
+		return &Error{ReasonMissing, err}
 	}
 	before := h.Snapshot()
 	r := call{
@@ -115,7 +122,7 @@ func (h *Host) Setup(ctx context.Context, req Request, started func(pid int)) er
 		h.cfg.Log.Warn("start-host registered the host but could not start it; systemctl did", "exit_code", r.code)
 		return nil
 	}
-	return &Failure{reasonFor(r), fmt.Errorf("start-host, exit code %d: %s", r.code, secrets.Replace(r.err.Error()))}
+	return &Error{reasonFor(r), fmt.Errorf("start-host, exit code %d: %s", r.code, secrets.Replace(r.err.Error()))}
 }
 
 // Finish does what is left of a set-up that got as far as the configuration:
@@ -135,7 +142,7 @@ func (h *Host) Finish(ctx context.Context) error {
 // systemd reports whether the agent may and should speak to systemd for as.
 func (h *Host) systemd(as account) bool {
 	info, err := os.Stat(h.cfg.SystemdDir)
-	return err == nil && info.IsDir() && os.Geteuid() == 0 && as.name != "" && as.name != "root"
+	return err == nil && info.IsDir() && h.root && as.name != "" && as.name != "root"
 }
 
 // systemctl runs "systemctl VERB --now chrome-remote-desktop@USER" as the agent.
@@ -143,7 +150,7 @@ func (h *Host) systemctl(ctx context.Context, verb string, as account) error {
 	unit := "chrome-remote-desktop@" + as.name
 	r := call{
 		path: h.cfg.Systemctl, args: []string{verb, "--now", unit},
-		limit: h.cfg.StopTimeout, as: account{name: "root", home: "/root"},
+		limit: h.cfg.StopTimeout, as: account{name: "root", home: "/"},
 	}.run(ctx)
 	if r.err != nil {
 		return fmt.Errorf("systemctl %s %s: %w: %s", verb, unit, r.err, lastLine(r.output))

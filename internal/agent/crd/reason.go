@@ -7,25 +7,25 @@ import (
 	"strings"
 )
 
-// Failure is a set-up or clean-up that did not succeed. Reason speaks to the
+// Error is a set-up or clean-up that did not succeed. Reason speaks to the
 // participant (or, after a clean-up, to the admin); Err is for the VM's log.
 // Neither holds a secret.
-type Failure struct {
+type Error struct {
 	Reason string
 	Err    error
 }
 
 // Error returns the reason and the cause.
-func (f *Failure) Error() string { return f.Reason + " (" + f.Err.Error() + ")" }
+func (e *Error) Error() string { return e.Reason + " (" + e.Err.Error() + ")" }
 
 // Unwrap returns the cause.
-func (f *Failure) Unwrap() error { return f.Err }
+func (e *Error) Unwrap() error { return e.Err }
 
 // Reasons why a set-up fails, in words for the participant.
 const (
 	ReasonCode       = "Google did not accept the code. A code works only once and only for a few minutes: get a fresh one and paste it."
 	ReasonNetwork    = "The VM could not reach Google. Wait a minute, then get a fresh code and paste it. If it happens again, tell your organiser."
-	ReasonDenied     = "Google does not let this account set up a remote desktop. School and work accounts sometimes forbid it: get a fresh code with another Google account and paste it."
+	ReasonDenied     = "Google does not let this account set up a remote desktop, as some school and work accounts. Get a fresh code with another Google account and paste it."
 	ReasonRegister   = "Google could not register this VM. Get a fresh code and paste it. If it happens again, tell your organiser."
 	ReasonPIN        = "Chrome Remote Desktop did not take the PIN. Get a fresh code and paste it. If it happens again, tell your organiser."
 	ReasonService    = "The VM could not start its remote desktop. Tell your organiser; the VM's log says why."

@@ -28,7 +28,7 @@ const configDir = ".config/chrome-remote-desktop"
 func (h *Host) Release(ctx context.Context) error {
 	as, err := h.account()
 	if err != nil {
-		return &Failure{ReasonStillRunning, err}
+		return &Error{ReasonStillRunning, err}
 	}
 	var service error
 	if h.systemd(as) {
@@ -43,10 +43,10 @@ func (h *Host) Release(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		return &Failure{ReasonStillRunning, errors.Join(service, err)}
+		return &Error{ReasonStillRunning, errors.Join(service, err)}
 	}
 	if err := removeConfigs(as.home); err != nil {
-		return &Failure{ReasonStillThere, err}
+		return &Error{ReasonStillThere, err}
 	}
 	return nil
 }

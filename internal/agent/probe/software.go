@@ -32,7 +32,7 @@ func InUse(ctx context.Context, software string) (bool, error) {
 			hits = append(hits, p)
 		}
 	}
-	self := int32(os.Getpid()) //nolint:gosec // process ids fit
+	self := int32(os.Getpid())
 	for _, p := range hits {
 		if !descends(parents, p.Pid, self) && !descends(parents, self, p.Pid) {
 			return true, nil

@@ -164,11 +164,11 @@ func firstUse(code string) bool {
 	if dir == "" {
 		dir = filepath.Join(os.TempDir(), fmt.Sprintf("lablink-sim-%d", os.Getuid()))
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := os.MkdirAll(dir, 0o700); err != nil { //nolint:gosec // whoever sets the variable chooses the folder
 		return false
 	}
 	sum := sha256.Sum256([]byte(code))
-	f, err := os.OpenFile(filepath.Join(dir, hex.EncodeToString(sum[:])), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	f, err := os.OpenFile(filepath.Join(dir, hex.EncodeToString(sum[:])), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600) //nolint:gosec // see above
 	if err != nil {
 		return false
 	}

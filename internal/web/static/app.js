@@ -21,9 +21,13 @@
     }, 2500)
   }
 
-  // Browsers offer the clipboard only over https; the old way works everywhere.
+  // Browsers offer the clipboard only over https, and may refuse it; the old way works everywhere.
   function copy(text) {
-    if (navigator.clipboard && window.isSecureContext) return navigator.clipboard.writeText(text)
+    if (!navigator.clipboard || !window.isSecureContext) return copyOldWay(text)
+    return navigator.clipboard.writeText(text).catch(function () { return copyOldWay(text) })
+  }
+
+  function copyOldWay(text) {
     var before = document.activeElement
     var area = document.createElement('textarea')
     area.value = text

@@ -1,0 +1,142 @@
+//go:build linux
+
+package bench_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+)
+
+func BenchmarkRestart(b *testing.B) {
+	for range b.N {
+		measureRestart(b, &table, full())
+	}
+}
+
+// measureRestart kills the server while all agents wait, starts it again at
+// once, and asks how long it takes until all wait again.
+func measureRestart(tb testing.TB, r *report, sc scale) {
+	needFiles(tb, sc.agents)
+	bare := newBare(tb, sc)
+	bare.start()
+	swarm := newSwarm(tb, bare.addr, make([]machine, sc.agents))
+	held := func() bool { _, n := bare.bareMemory(); return n == sc.agents }
+	until(tb, "all agents to wait at the bare server", held)
+	until(tb, "a keep-alive for every agent", func() bool { return swarm.heardAll(1) })
+	began := time.Now()
+	bare.kill()
+	bare.start()
+	until(tb, "all agents to wait at the bare server again", held)
+	floor := time.Since(began)
+	swarm.stop()
+	bare.stop()
+
+	a := newAllocator(tb, sc)
+	a.gather()
+	until(tb, "a keep-alive for every agent", func() bool { return a.swarm.heardAll(1) })
+	failures := a.swarm.failures.Load()
+	began = time.Now()
+	a.kill()
+	ready := a.start()
+	a.wait()
+	took := time.Since(began)
+	tb.Logf("LabLink was ready after %v; %d polls failed meanwhile, %d at least", ready, a.swarm.failures.Load()-failures, sc.agents)
+	a.swarm.stop()
+	r.add(tb, figure{fmt.Sprintf("kill -9 and restart until %d wait again", sc.agents), "again", "s", took.Seconds(), floor.Seconds(), ""})
+}
+
+func BenchmarkStart(b *testing.B) {
+	for range b.N {
+		measureStart(b, &table, full())
+	}
+}
+
+// measureStart asks how long `serve` with its own PostgreSQL takes to be ready,
+// with an empty data folder and with the same folder again.
+func measureStart(tb testing.TB, r *report, sc scale) {
+	var cold, warm, floorCold, floorWarm []time.Duration
+	for range sc.repeat {
+		p := newServe(tb, sc, filepath.Join(folder(tb), "data"), "")
+		cold = append(cold, p.start())
+		p.stop()
+		warm = append(warm, p.start())
+		p.stop()
+
+		pg := newPostgres(tb)
+		began := time.Now()
+		pg.run("initdb", "-D", pg.data, "-U", "postgres", "-A", "trust", "--encoding=UTF8", "--locale=C", "--data-checksums")
+		pg.begin()
+		floorCold = append(floorCold, time.Since(began))
+		pg.end()
+		began = time.Now()
+		pg.begin()
+		floorWarm = append(floorWarm, time.Since(began))
+		pg.end()
+	}
+	r.add(tb, figure{"start of serve until ready, new folder", "cold", "s", percentile(cold, .5).Seconds(), percentile(floorCold, .5).Seconds(), ""})
+	r.add(tb, figure{"start of serve until ready, again", "warm", "s", percentile(warm, .5).Seconds(), percentile(floorWarm, .5).Seconds(), ""})
+}
+
+// postgres is a server that is run by PostgreSQL's own tools, for the floor.
+type postgres struct {
+	tb        testing.TB
+	dir, data string
+	attr      *syscall.SysProcAttr
+}
+
+// newPostgres prepares a folder; PostgreSQL does not run as root.
+func newPostgres(tb testing.TB) *postgres {
+	tb.Helper()
+	p := &postgres{tb: tb, dir: folder(tb)}
+	p.data = filepath.Join(p.dir, "data")
+	if os.Geteuid() != 0 {
+		return p
+	}
+	u, err := user.Lookup("postgres")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	uid, err := strconv.Atoi(u.Uid)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	gid, err := strconv.Atoi(u.Gid)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if err := os.Chown(p.dir, uid, gid); err != nil {
+		tb.Fatal(err)
+	}
+	p.attr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}
+	return p
+}
+
+func (p *postgres) run(name string, args ...string) {
+	p.tb.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, program(p.tb, name), args...)
+	cmd.Dir, cmd.Env, cmd.SysProcAttr = p.dir, append(environment(nil), "LC_ALL=C"), p.attr
+	// Output goes to no pipe: the server that pg_ctl starts would hold it open.
+	if err := cmd.Run(); err != nil {
+		p.tb.Fatalf("%s: %v", name, err)
+	}
+}
+
+func (p *postgres) begin() {
+	p.tb.Helper()
+	p.run("pg_ctl", "-D", p.data, "-w", "-l", filepath.Join(p.dir, "log"), "-o", "-c listen_addresses= -c unix_socket_directories="+p.dir, "start")
+}
+
+func (p *postgres) end() {
+	p.tb.Helper()
+	p.run("pg_ctl", "-D", p.data, "-w", "-m", "fast", "stop")
+}

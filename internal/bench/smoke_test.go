@@ -1,0 +1,31 @@
+//go:build linux
+
+package bench_test
+
+import (
+	"os"
+	"strings"
+	"testing"
+)
+
+// TestSmoke runs every benchmark with a few agents, so that they go on working.
+// The figures mean nothing.
+func TestSmoke(t *testing.T) {
+	var r report
+	for name, measure := range map[string]func(testing.TB, *report, scale){
+		"memory": measureMemory, "latency": measureLatency, "assign": measureAssign, "restart": measureRestart, "start": measureStart,
+	} {
+		t.Run(name, func(t *testing.T) { measure(t, &r, tiny()) })
+	}
+	if len(r.figures) != 15 {
+		t.Errorf("%d figures, want 15", len(r.figures))
+	}
+	var b strings.Builder
+	r.print(&b)
+	if strings.Count(b.String(), "\n") != len(r.figures)+3 {
+		t.Errorf("the table:\n%s", b.String())
+	}
+	if testing.Verbose() {
+		r.print(os.Stderr)
+	}
+}

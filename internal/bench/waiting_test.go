@@ -1,0 +1,204 @@
+//go:build linux
+
+package bench_test
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"testing"
+	"time"
+)
+
+// allocator is LabLink's server with a database and agents that all wait.
+type allocator struct {
+	*process
+	db    *database
+	swarm *swarm
+}
+
+func newAllocator(tb testing.TB, sc scale) *allocator {
+	tb.Helper()
+	needFiles(tb, sc.agents)
+	a := &allocator{db: newDatabase(tb, sc.agents)}
+	a.process = newServe(tb, sc, folder(tb), a.db.url())
+	a.start()
+	return a
+}
+
+// gather starts the agents, and returns when all wait.
+func (a *allocator) gather() {
+	a.tb.Helper()
+	a.swarm = newSwarm(a.tb, a.addr, a.db.machines)
+	a.wait()
+}
+
+func (a *allocator) wait() {
+	a.tb.Helper()
+	until(a.tb, "all agents to wait", func() bool { return a.db.waiting() == len(a.db.machines) })
+}
+
+func BenchmarkMemory(b *testing.B) {
+	for range b.N {
+		measureMemory(b, &table, full())
+	}
+}
+
+// measureMemory asks what a waiting VM costs: when each has just been sent two
+// keep-alives, and after the collector of Go has run by itself.
+func measureMemory(tb testing.TB, r *report, sc scale) {
+	needFiles(tb, sc.agents)
+	floorSoon, floorLater := bareMemory(tb, sc)
+
+	a := newAllocator(tb, sc)
+	before, _ := a.serveMemory()
+	a.gather()
+	soon, later := watch(tb, sc, a.swarm, a.serveMemory)
+	soon, later = soon.minus(before).over(sc.agents), later.minus(before).over(sc.agents)
+	if n := a.swarm.failures.Load(); n > 0 {
+		tb.Logf("%d polls had to be repeated", n)
+	}
+	a.swarm.stop()
+
+	const kib = 1024
+	name := func(s string) string { return fmt.Sprintf("memory per waiting VM of %d, %s", sc.agents, s) }
+	r.add(tb, figure{name("RSS"), "rss", "KiB", later.rss / kib, floorLater.rss / kib, "16 KiB or near the floor"})
+	r.add(tb, figure{name("RSS at once"), "rss-at-once", "KiB", soon.rss / kib, floorSoon.rss / kib, ""})
+	r.add(tb, figure{name("Go heap and stacks"), "heap-stack", "KiB", (later.heap + later.stack) / kib, (floorLater.heap + floorLater.stack) / kib, ""})
+	r.add(tb, figure{name("Go stacks"), "stack", "KiB", later.stack / kib, floorLater.stack / kib, ""})
+}
+
+func bareMemory(tb testing.TB, sc scale) (soon, later memory) {
+	p := newBare(tb, sc)
+	p.start()
+	before, _ := p.bareMemory()
+	swarm := newSwarm(tb, p.addr, make([]machine, sc.agents))
+	soon, later = watch(tb, sc, swarm, p.bareMemory)
+	swarm.stop()
+	p.stop()
+	return soon.minus(before).over(sc.agents), later.minus(before).over(sc.agents)
+}
+
+// watch measures once all agents have heard two keep-alives, and after a while.
+func watch(tb testing.TB, sc scale, s *swarm, measure func() (memory, int)) (soon, later memory) {
+	tb.Helper()
+	until(tb, "two keep-alives for every agent", func() bool { return s.heardAll(2) })
+	soon, held := measure()
+	if held != sc.agents {
+		tb.Fatalf("%d agents wait, want %d", held, sc.agents)
+	}
+	if err := pause(context.Background(), sc.settle); err != nil {
+		tb.Fatal(err)
+	}
+	later, held = measure()
+	if held != sc.agents {
+		tb.Fatalf("%d agents wait after a while, want %d", held, sc.agents)
+	}
+	return soon, later
+}
+
+func BenchmarkLatency(b *testing.B) {
+	for range b.N {
+		measureLatency(b, &table, full())
+	}
+}
+
+// measureLatency asks how long it takes from a participant's request until the
+// VM has its answer, one participant after the other. The floor's samples are
+// taken in between, so that both see the same machine.
+func measureLatency(tb testing.TB, r *report, sc scale) {
+	a := newAllocator(tb, sc)
+	a.gather()
+	people := newParticipants(tb, a.addr, 1)
+	notify := newNotifier(a.db)
+	var ours, floor []time.Duration
+	const warm = 5
+	for i := range sc.samples + warm {
+		command, code := people.command()
+		arrived := a.swarm.expect(code)
+		began := time.Now()
+		people.request(command)
+		took := a.await(arrived).Sub(began)
+		raw := notify.once(i % sc.agents)
+		if i >= warm {
+			ours, floor = append(ours, took), append(floor, raw)
+		}
+		if (i+1)%(sc.agents/2) == 0 {
+			a.db.vacate()
+			a.wait()
+		}
+	}
+	notify.stop()
+	a.swarm.stop()
+	name := func(s string) string { return fmt.Sprintf("request to VM's answer with %d waiting, %s", sc.agents, s) }
+	r.add(tb, figure{name("p50"), "p50", "ms", ms(percentile(ours, .5)), ms(percentile(floor, .5)), "4 times the floor"})
+	r.add(tb, figure{name("p99"), "p99", "ms", ms(percentile(ours, .99)), ms(percentile(floor, .99)), "50 ms"})
+}
+
+// await returns when the code came. A lost one is an error, a late one is not.
+func (a *allocator) await(arrived <-chan time.Time) time.Time {
+	a.tb.Helper()
+	late := time.NewTimer(time.Minute)
+	defer late.Stop()
+	select {
+	case at := <-arrived:
+		return at
+	case <-late.C:
+		a.tb.Fatalf("a VM did not get its command within a minute\n%s", a.tail())
+		return time.Time{}
+	}
+}
+
+// notifier measures an UPDATE with a NOTIFY until it is heard.
+type notifier struct {
+	db    *database
+	heard chan time.Time
+	stop  func()
+}
+
+func newNotifier(db *database) *notifier {
+	n := &notifier{db: db, heard: make(chan time.Time, 1)}
+	n.stop = db.listen(func(string) { n.heard <- time.Now() })
+	return n
+}
+
+func (n *notifier) once(row int) time.Duration {
+	began := time.Now()
+	n.db.exec(`WITH u AS (UPDATE floor SET n = n + 1 WHERE id = $1 RETURNING id) SELECT pg_notify('floor', id::text) FROM u`, row+1)
+	return (<-n.heard).Sub(began)
+}
+
+func BenchmarkAssign(b *testing.B) {
+	for range b.N {
+		measureAssign(b, &table, full())
+	}
+}
+
+// levels are how many participants ask at the same moment.
+var levels = []int{1, 8, 32}
+
+// measureAssign asks how many seats are given away a second, by the store alone
+// and by HTTP with everything that follows: the VMs fetch their codes and
+// acknowledge them meanwhile.
+func measureAssign(tb testing.TB, r *report, sc scale) {
+	a := newAllocator(tb, sc)
+	floors := map[int]float64{}
+	for _, n := range levels {
+		floors[n] = a.db.pgbench(sc.agents, n, sc.level)
+		people := newParticipants(tb, a.addr, n)
+		rate := people.rush(sc, func(p *participants) { p.assign(a.db.store) })
+		a.db.vacate()
+		r.add(tb, figure{fmt.Sprintf("assignments a second, %d at once, store", n), "store-" + strconv.Itoa(n), "seats/s", rate, floors[n], "half"})
+	}
+	a.gather()
+	for _, n := range levels {
+		people := newParticipants(tb, a.addr, n)
+		before := a.swarm.delivered.Load()
+		rate := people.rush(sc, func(p *participants) { p.request(p.first()) })
+		until(tb, "all VMs to have their codes", func() bool { return a.swarm.delivered.Load()-before >= people.made.Load() })
+		r.add(tb, figure{fmt.Sprintf("assignments a second, %d at once, HTTP", n), "http-" + strconv.Itoa(n), "seats/s", rate, floors[n], "half"})
+		a.wait()
+		a.db.vacate()
+	}
+	a.swarm.stop()
+}

@@ -1,0 +1,55 @@
+package browser_test
+
+import (
+	"context"
+	"os"
+	"testing"
+
+	"lablink/internal/agent/simhost"
+	"lablink/internal/testkit"
+)
+
+// TestMain makes this test binary the simulated start-host as well: the programs
+// that simhost.Install writes run it with that argument.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 {
+		switch os.Args[1] {
+		case "start-host":
+			os.Exit(simhost.StartHost(context.Background(), os.Args[2:], os.Stdin, os.Stdout, os.Stderr))
+		case "chrome-remote-desktop":
+			os.Exit(simhost.Script(os.Args[2:], os.Stdout, os.Stderr))
+		}
+	}
+	testkit.Main(m)
+}
+
+// TestBrowser plays all stories in one Chromium, each of them with an allocator
+// of its own, and each person in them with cookies of their own.
+func TestBrowser(t *testing.T) {
+	c := startChromium(t)
+	for _, story := range []struct {
+		name string
+		play func(*testing.T, *chromium)
+	}{
+		{"pages of participants are for everybody", participantPages},
+		{"pages of a participant's VM are for everybody", seatPages},
+		{"pages of the organiser are for everybody", organiserPages},
+		{"without script", withoutScript},
+		{"from the start page to a ready VM", fromStartToReady},
+		{"the same seat wherever its owner comes from", sameSeat},
+		{"the server restarts under an open page", serverRestarts},
+		{"another device", anotherDevice},
+		{"a failed code and a fresh one", failedCode},
+		{"a full house", fullHouse},
+		{"a button pressed twice", pressedTwice},
+		{"two people at one computer", sharedComputer},
+		{"the organiser watches live", organiserWatches},
+		{"the organiser registers, helps and removes", organiserActs},
+		{"by keyboard alone", byKeyboard},
+	} {
+		t.Run(story.name, func(t *testing.T) {
+			t.Parallel()
+			story.play(t, c)
+		})
+	}
+}

@@ -1,0 +1,131 @@
+package docs_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"lablink/internal/fleet"
+)
+
+// TestStateMachine compares docs/state-machine.md with the tables of package
+// fleet.
+func TestStateMachine(t *testing.T) {
+	t.Parallel()
+	name := filepath.Join(root, "docs", "state-machine.md")
+	content, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := string(content)
+	for _, part := range []struct{ name, text string }{
+		{"seat diagram", seatDiagram()},
+		{"seat states", seatTable()},
+		{"seat events", eventTable()},
+		{"vm statuses", statusTable()},
+	} {
+		begin := fmt.Sprintf("<!-- BEGIN %s (generated: go test ./internal/docs -update) -->\n", part.name)
+		end := fmt.Sprintf("<!-- END %s -->\n", part.name)
+		before, rest, found := strings.Cut(want, begin)
+		_, after, closed := strings.Cut(rest, end)
+		if !found || !closed {
+			t.Fatalf("%s has no part between %q and %q", name, begin, end)
+		}
+		want = before + begin + "\n" + part.text + "\n" + end + after
+	}
+	if *update {
+		if err := os.WriteFile(name, []byte(want), 0o644); err != nil { //nolint:gosec // a page for everybody
+			t.Fatal(err)
+		}
+		return
+	}
+	if diff := cmp.Diff(want, string(content)); diff != "" {
+		t.Errorf("%s is out of date, run go test ./internal/docs -update:\n%s", name, diff)
+	}
+}
+
+// seatDiagram draws every transition. Those from a state to itself are left to
+// the table: they change nothing, or start the same thing anew.
+func seatDiagram() string {
+	var b strings.Builder
+	b.WriteString("```mermaid\nstateDiagram-v2\n    [*] --> none\n")
+	for _, from := range fleet.SeatStates {
+		for _, to := range fleet.SeatStates {
+			var events []string
+			for _, e := range fleet.SeatEvents {
+				if next, ok := from.Next(e); ok && next == to && from != to {
+					events = append(events, string(e))
+				}
+			}
+			if len(events) > 0 {
+				fmt.Fprintf(&b, "    %s --> %s: %s\n", from, to, strings.Join(events, ", "))
+			}
+		}
+	}
+	b.WriteString("```\n")
+	return b.String()
+}
+
+func seatTable() string {
+	var b strings.Builder
+	b.WriteString("| state | held by a participant | something for the agent to fetch | events that are taken |\n| --- | --- | --- | --- |\n")
+	for _, s := range fleet.SeatStates {
+		var events []string
+		for _, e := range fleet.SeatEvents {
+			if _, ok := s.Next(e); ok {
+				events = append(events, "`"+string(e)+"`")
+			}
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", s, yes(s.Held()), yes(s.Pending()), strings.Join(events, ", "))
+	}
+	return b.String()
+}
+
+func eventTable() string {
+	var b strings.Builder
+	b.WriteString("| event | taken in | leads to |\n| --- | --- | --- |\n")
+	for _, e := range fleet.SeatEvents {
+		from := fleet.From(e)
+		names := make([]string, len(from))
+		for i, s := range from {
+			names[i] = "`" + string(s) + "`"
+		}
+		to, ok := from[0].Next(e)
+		if !ok {
+			panic("From names a state in which the event is refused")
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | `%s` |\n", e, strings.Join(names, ", "), to)
+	}
+	return b.String()
+}
+
+func statusTable() string {
+	var b strings.Builder
+	b.WriteString("| status | a VM may report it | a VM without a seat may be given away |\n| --- | --- | --- |\n")
+	for _, s := range []fleet.Status{
+		fleet.StatusProvisioning, fleet.StatusInitializing, fleet.StatusRunning, fleet.StatusRebooting,
+		fleet.StatusError, fleet.StatusUnknown, fleet.StatusDestroyed,
+	} {
+		free := "no"
+		if (fleet.VM{Status: s, Seat: fleet.SeatNone}).Free() {
+			free = "yes"
+			if !(fleet.VM{Status: s, Seat: fleet.SeatNone, Health: fleet.Unhealthy}).Free() {
+				free += ", unless its GPU is `" + string(fleet.Unhealthy) + "`"
+			}
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", s, yes(slices.Contains(fleet.Reportable, s)), free)
+	}
+	return b.String()
+}
+
+func yes(b bool) string {
+	if b {
+		return "yes"
+	}
+	return ""
+}
