@@ -25,8 +25,8 @@ help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: deps
-deps: ## Install missing system packages: PostgreSQL, Chromium, a C compiler
-	@scripts/install-deps postgresql chromium cc
+deps: ## Install missing system packages: PostgreSQL, Chromium, a C compiler, curl
+	@scripts/install-deps postgresql chromium cc curl
 
 .PHONY: build
 build: ## Build bin/lablink
@@ -39,7 +39,7 @@ demo: build ## Show LabLink at work on this machine (ARGS=--once plays a partici
 
 .PHONY: test
 test: ## Run all tests (TESTFLAGS='-run Name -v' chooses)
-	@scripts/install-deps postgresql chromium cc
+	@scripts/install-deps postgresql chromium cc curl
 	go test -race -timeout 15m $(TESTFLAGS) ./...
 
 .PHONY: check

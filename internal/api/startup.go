@@ -106,18 +106,30 @@ func (p *poll) sleep(waiter *wait.Waiter) error {
 		case <-waiter.Wake:
 		case <-retry:
 		}
-		retry = nil
-		d, err := p.read(p.api.Store.CheckPoll)
-		switch {
-		case errors.Is(err, store.ErrSuperseded), errors.Is(err, store.ErrGone):
-			return p.refuse(err)
-		case err != nil && p.r.Context().Err() == nil:
-			// The database is away. The VM loses nothing by waiting on.
-			httpx.Logger(p.r.Context()).Warn("poll could not read the database, tries again", "error", err, "hostname", p.machine.Hostname)
-			retry = time.After(retryCheck)
-		case p.deliverable(d):
-			return p.deliver(d)
+		var done bool
+		var err error
+		if done, retry, err = p.check(); done {
+			return err
 		}
+	}
+}
+
+// check looks for something to deliver, and says whether that ends the poll, or
+// when to look again if the database did not answer. It is not part of sleep,
+// below which thousands of stacks rest: what it needs, they need not keep.
+func (p *poll) check() (done bool, retry <-chan time.Time, err error) {
+	d, err := p.read(p.api.Store.CheckPoll)
+	switch {
+	case errors.Is(err, store.ErrSuperseded), errors.Is(err, store.ErrGone):
+		return true, nil, p.refuse(err)
+	case err != nil && p.r.Context().Err() == nil:
+		// The database is away. The VM loses nothing by waiting on.
+		httpx.Logger(p.r.Context()).Warn("poll could not read the database, tries again", "error", err, "hostname", p.machine.Hostname)
+		return false, time.After(retryCheck), nil
+	case p.deliverable(d):
+		return true, nil, p.deliver(d)
+	default:
+		return false, nil, nil
 	}
 }
 

@@ -49,7 +49,7 @@ func newDatabase(tb testing.TB, machines int) *database {
 	if err := store.Migrate(ctx, d.url()); err != nil {
 		tb.Fatal(err)
 	}
-	if d.store, err = store.Open(ctx, d.url()+"&pool_max_conns=32"); err != nil {
+	if d.store, err = store.Open(ctx, d.url()); err != nil {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(d.store.Close)
@@ -119,7 +119,20 @@ func (d *database) vacate() {
 		seat_id = NULL, seat_since = NULL, delivery = NULL WHERE seat <> 'none'`)
 	d.exec(`TRUNCATE crd_codes, seat_sessions`)
 	d.exec(`VACUUM ANALYZE vms`)
-	d.exec(`CHECKPOINT`)
+}
+
+// pretend makes all VMs wait at a replica that does not exist, and forget ends it.
+func (d *database) pretend() {
+	d.tb.Helper()
+	d.exec(`INSERT INTO replicas (id, heartbeat_at) VALUES (1, now() + interval '1 hour')`)
+	d.exec(`INSERT INTO polls (vm, replica, poll) SELECT id, 1, id FROM vms`)
+	d.exec(`ANALYZE polls, replicas`)
+}
+
+func (d *database) forget() {
+	d.tb.Helper()
+	d.exec(`DELETE FROM polls WHERE replica = 1`)
+	d.exec(`DELETE FROM replicas WHERE id = 1`)
 }
 
 // listen opens a connection that hears the floor's notifications until the
@@ -154,6 +167,18 @@ func (d *database) listen(heard func(payload string)) (stop func()) {
 // pgbench returns how many updates with a notification this server makes a second.
 func (d *database) pgbench(rows, clients int, level time.Duration) float64 {
 	d.tb.Helper()
+	for seconds := max(1, int(level.Seconds())); seconds < 100; seconds *= 2 {
+		if tps := d.tps(rows, clients, seconds); tps > 0 {
+			return tps
+		}
+	}
+	d.tb.Fatal("pgbench completes nothing")
+	return 0
+}
+
+// tps is 0 if nothing was completed in that time.
+func (d *database) tps(rows, clients, seconds int) float64 {
+	d.tb.Helper()
 	u, err := url.Parse(d.url())
 	if err != nil {
 		d.tb.Fatal(err)
@@ -165,7 +190,6 @@ func (d *database) pgbench(rows, clients int, level time.Duration) float64 {
 	}
 	stop := d.listen(func(string) {})
 	defer stop()
-	seconds := max(1, int(level.Seconds()))
 	cmd := exec.Command(program(d.tb, "pgbench"), "-n", "-M", "prepared", "-f", script, "-c", strconv.Itoa(clients),
 		"-j", strconv.Itoa(min(clients, 2)), "-T", strconv.Itoa(seconds))
 	password, _ := u.User.Password()
@@ -182,7 +206,6 @@ func (d *database) pgbench(rows, clients int, level time.Duration) float64 {
 			}
 		}
 	}
-	d.tb.Fatalf("pgbench says no tps:\n%s", out)
 	return 0
 }
 

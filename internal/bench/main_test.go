@@ -52,16 +52,24 @@ type scale struct {
 	keepalive time.Duration
 	settle    time.Duration // how long the agents wait before memory is measured
 	samples   int           // of latency
-	level     time.Duration // for which each level of concurrency is held
+	levels    []int         // how many participants ask at the same moment
+	rounds    int           // of each level, each beside its floor: disks have moods, the median counts
+	level     time.Duration // of each round
 	repeat    int           // of starts
 }
 
 func full() scale {
-	return scale{agents: *agentsFlag, keepalive: 25 * time.Second, settle: 150 * time.Second, samples: 1000, level: 5 * time.Second, repeat: 3}
+	return scale{
+		agents: *agentsFlag, keepalive: 25 * time.Second, settle: 150 * time.Second, samples: 1000,
+		levels: []int{1, 8, 32}, rounds: 3, level: 2 * time.Second, repeat: 3,
+	}
 }
 
 func tiny() scale {
-	return scale{agents: 50, keepalive: time.Second, settle: time.Second, samples: 10, level: 200 * time.Millisecond, repeat: 1}
+	return scale{
+		agents: 50, keepalive: time.Second, settle: 100 * time.Millisecond, samples: 10,
+		levels: []int{1, 4}, rounds: 1, level: 200 * time.Millisecond, repeat: 1,
+	}
 }
 
 // needFiles raises the limit of open files, which child processes inherit: each

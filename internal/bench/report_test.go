@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync"
 	"testing"
 	"text/tabwriter"
 )
@@ -25,7 +26,9 @@ func (f figure) ratio() float64 { return f.value / f.floor }
 
 // report is a list of figures, printed as a table.
 type report struct {
-	title   string
+	title string
+
+	mu      sync.Mutex
 	figures []figure
 }
 
@@ -35,7 +38,9 @@ func (r *report) add(tb testing.TB, f figure) {
 	if f.value <= 0 {
 		tb.Errorf("%s: nothing was measured", f.name)
 	}
+	r.mu.Lock()
 	r.figures = append(r.figures, f)
+	r.mu.Unlock()
 	b, ok := tb.(*testing.B)
 	if !ok {
 		return

@@ -164,6 +164,7 @@ func sameSeat(t *testing.T, c *chromium) {
 	later.holds(s, "lab-1")
 
 	// Whoever fills in the form once more gets the same seat, with the new command.
+	s.Register("lab-2")
 	later.visit("/")
 	later.asks("Ada@Example.org ", s.command(""))
 	later.at("/seat")

@@ -25,27 +25,37 @@ type site struct {
 	t         *testing.T
 	chromium  *chromium
 	startHost string
-	gated     string // the same, but it waits for machine.letThrough
 	codes     int
 }
 
 func newSite(t *testing.T, c *chromium, configure func(*config.Config)) *site {
 	t.Helper()
 	s := &site{Allocator: testkit.Serve(t, testkit.ServeOptions{Configure: configure}), t: t, chromium: c}
+	s.startHost = installPrograms(t)
+	return s
+}
+
+// installPrograms puts the simulated Chrome Remote Desktop somewhere and returns
+// the path of its start-host, which waits while the machine's gate is closed.
+func installPrograms(t *testing.T) string {
+	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	if s.startHost, err = simhost.Install(dir, self); err != nil {
+	if _, err := simhost.Install(dir, self); err != nil {
 		t.Fatal(err)
 	}
-	s.gated = filepath.Join(dir, "gated-start-host")
-	script := "#!/bin/sh\nread -r _ < \"$HOME/gate\"\nexec '" + s.startHost + "' \"$@\"\n"
-	if err := os.WriteFile(s.gated, []byte(script), 0o755); err != nil {
-		t.Fatal(err)
+	gated := t.TempDir()
+	for name, wait := range map[string]string{"start-host": "[ ! -p \"$HOME/gate\" ] || read -r _ < \"$HOME/gate\"\n", "chrome-remote-desktop": ""} {
+		// The race detector would make each of them end a second later.
+		script := "#!/bin/sh\n" + wait + "export GORACE=atexit_sleep_ms=0\nexec '" + filepath.Join(dir, name) + "' \"$@\"\n"
+		if err := os.WriteFile(filepath.Join(gated, name), []byte(script), 0o755); err != nil {
+			t.Fatal(err)
+		}
 	}
-	return s
+	return filepath.Join(gated, "start-host")
 }
 
 // person opens a browser of somebody who types the allocator's address.
@@ -153,13 +163,9 @@ func (s *site) seated(email string) int {
 // start runs the VM's agent until the test ends.
 func (m *machine) start() {
 	m.site.t.Helper()
-	startHost := m.site.startHost
-	if m.gate != nil {
-		startHost = m.site.gated
-	}
 	a, err := agent.New(agent.Config{
 		Allocator: m.site.URL, Hostname: m.hostname, Token: m.token, StateDir: filepath.Join(m.home, "state"), Home: m.home,
-		StartHost: startHost, NvidiaSMI: filepath.Join(m.home, "no-nvidia-smi"), SystemdDir: filepath.Join(m.home, "no-systemd"),
+		StartHost: m.site.startHost, NvidiaSMI: filepath.Join(m.home, "no-nvidia-smi"), SystemdDir: filepath.Join(m.home, "no-systemd"),
 		Timing: agent.Timing{RetryMin: 20 * time.Millisecond, RetryMax: 200 * time.Millisecond, AtOnce: 20 * time.Millisecond},
 	})
 	if err != nil {

@@ -76,32 +76,11 @@ var agentAliases = map[string]string{
 	"software":  "SUBJECT_SOFTWARE",
 }
 
-// fromEnvironment sets the flags that were not given.
-func fromEnvironment(cmd *cobra.Command) error {
-	var errs []error
-	for _, name := range []string{
-		"allocator", "hostname", "token-file", "start-host", "state-dir", "user", "software", "log-format", "setup-timeout",
-	} {
-		if cmd.Flags().Changed(name) {
-			continue
-		}
-		for _, key := range []string{"LABLINK_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_")), agentAliases[name]} {
-			if v := os.Getenv(key); key != "" && v != "" {
-				if err := cmd.Flags().Set(name, v); err != nil {
-					errs = append(errs, fmt.Errorf("%s: %w", key, err))
-				}
-				break
-			}
-		}
-	}
-	return errors.Join(errs...)
-}
-
 // config turns the settings into the agent's configuration; its error names
 // everything that is wrong with them.
 func (f *agentFlags) config(cmd *cobra.Command, started time.Time) (agent.Config, error) {
 	tokenFlag := cmd.Flags().Changed("token-file")
-	errs := []error{fromEnvironment(cmd)}
+	errs := []error{fromEnvironment(cmd.Flags(), agentAliases)}
 	log, err := newLogger(cmd.ErrOrStderr(), f.logFormat)
 	errs = append(errs, err)
 

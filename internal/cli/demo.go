@@ -3,6 +3,8 @@ package cli
 import (
 	"fmt"
 	"os"
+	"os/signal"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -21,6 +23,9 @@ func newDemoCommand() *cobra.Command {
 		Long:  demoHelp,
 		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			if err := fromEnvironment(cmd.Flags(), nil); err != nil {
+				return err
+			}
 			if o.VMs < 1 || o.VMs > 100 {
 				return usageError{fmt.Errorf("--vms: %d is not between 1 and 100", o.VMs)}
 			}
@@ -31,6 +36,11 @@ func newDemoCommand() *cobra.Command {
 			if o.Once && !cmd.Flags().Changed("listen") {
 				o.Listen = "127.0.0.1:0" // any free port: nobody has to find it
 			}
+			// A second Ctrl-C must not end the clean-up, which takes a second or two: agents
+			// and PostgreSQL would stay behind.
+			impatient := make(chan os.Signal, 1)
+			signal.Notify(impatient, os.Interrupt, syscall.SIGTERM)
+			defer signal.Stop(impatient)
 			return demo.Run(cmd.Context(), o)
 		},
 	}

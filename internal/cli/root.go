@@ -6,8 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // Version is set by the linker.
@@ -55,6 +58,26 @@ To try it here:         lablink demo`,
 	root.AddCommand(newServeCommand(), newAgentCommand(), newDemoCommand(), newConfigCommand(), newMigrateCommand(),
 		newAdminCommand(), newVersionCommand(), newStartHostCommand(), newChromeRemoteDesktopCommand())
 	return root
+}
+
+// fromEnvironment sets the flags that were not given from LABLINK_<FLAG>, or from
+// a flag's other variable. Flags that package config reads are left to it.
+func fromEnvironment(flags *pflag.FlagSet, aliases map[string]string) error {
+	var errs []error
+	flags.VisitAll(func(f *pflag.Flag) {
+		if f.Changed || f.Name == "help" || f.Annotations[configFlag] != nil {
+			return
+		}
+		for _, key := range []string{"LABLINK_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_")), aliases[f.Name]} {
+			if v := os.Getenv(key); key != "" && v != "" {
+				if err := flags.Set(f.Name, v); err != nil {
+					errs = append(errs, usageError{fmt.Errorf("%s: %w", key, err)})
+				}
+				return
+			}
+		}
+	})
+	return errors.Join(errs...)
 }
 
 // usageError is a wrong argument or setting: exit code 2.

@@ -29,6 +29,9 @@ func newServeCommand() *cobra.Command {
 		Long:  serveHelp,
 		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := fromEnvironment(cmd.Flags(), nil); err != nil {
+				return err
+			}
 			logger, err := newLogger(cmd.ErrOrStderr(), logFormat)
 			if err != nil {
 				return usageError{err}
@@ -45,6 +48,7 @@ func newServeCommand() *cobra.Command {
 	}
 	addConfigFlags(cmd.Flags())
 	cmd.Flags().String("listen", ":5000", "HOST:PORT to listen on")
+	forConfig(cmd.Flags(), "listen")
 	cmd.Flags().StringVar(&logFormat, "log-format", "", "text or json (default: text on a terminal, else json)")
 	return cmd
 }
@@ -55,14 +59,25 @@ func addConfigFlags(flags *pflag.FlagSet) {
 	flags.String("config", "", "configuration file (default: $CONFIG_DIR/$CONFIG_NAME, if it is there)")
 	flags.String("data-dir", "/var/lib/lablink", "folder of the private PostgreSQL server and of generated secrets")
 	flags.String("database-url", "", "PostgreSQL server to use instead of a private one; better set LABLINK_DATABASE_URL, process listings are public")
+	forConfig(flags, "config", "data-dir", "database-url")
+}
+
+// configFlag marks the flags that package config reads, from the environment as
+// well.
+const configFlag = "config"
+
+func forConfig(flags *pflag.FlagSet, names ...string) {
+	for _, name := range names {
+		f := flags.Lookup(name)
+		f.Annotations = map[string][]string{configFlag: {name}}
+	}
 }
 
 // loadConfig reads the configuration with the flags that were set.
 func loadConfig(flags *pflag.FlagSet) (*config.Config, error) {
 	set := map[string]string{}
 	flags.Visit(func(f *pflag.Flag) {
-		switch f.Name {
-		case "config", "listen", "data-dir", "database-url":
+		if f.Annotations[configFlag] != nil {
 			set[f.Name] = f.Value.String()
 		}
 	})

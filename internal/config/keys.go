@@ -125,7 +125,7 @@ var ourKeys = []*key{
 		field: func(c *Config) any { return &c.Poll.Keepalive }},
 
 	{path: "crd.pin", kind: kindSecret, parse: parsePIN,
-		doc:   "One PIN for all participants, 6 to 32 digits. Empty: six random digits per seat, which is safer.",
+		doc:   "One PIN for all participants, 6 to 32 digits. Empty: six random digits per seat. With one PIN for all, whoever knows it and an e-mail address can open that seat.",
 		field: func(c *Config) any { return &c.CRD.PIN }},
 	{path: "logs.processor_token", kind: kindSecret, parse: parseToken,
 		doc:   "The token that the log processor (Lambda) sends as its `API_TOKEN`. Empty: it cannot post logs.",

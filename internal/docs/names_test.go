@@ -212,7 +212,7 @@ func TestMakeTargets(t *testing.T) {
 	call := regexp.MustCompile(`^(?:\$ )?make ([a-z-]+)\b`)
 	for _, p := range pages(t) {
 		for _, piece := range p.code(t) {
-			if m := call.FindStringSubmatch(piece.text); m != nil && !strings.Contains(string(makefile), "\n"+m[1]+":") {
+			if m := call.FindStringSubmatch(piece.text); len(m) > 0 && !strings.Contains(string(makefile), "\n"+m[1]+":") {
 				t.Errorf("%s:%d: the Makefile has no target %s", p.name, piece.line, m[1])
 			}
 		}
@@ -242,5 +242,48 @@ func TestTestsExist(t *testing.T) {
 				t.Errorf("%s:%d: there is no test %s", p.name, piece.line, m[1])
 			}
 		}
+	}
+}
+
+// TestWords looks up what pages are said to say: the first cells of tables that
+// are marked with <!-- words -->.
+func TestWords(t *testing.T) {
+	t.Parallel()
+	var source strings.Builder
+	for _, pattern := range []string{"web/*.go", "web/templates/*.html", "web/templates/parts/*.html", "httpx/*.go"} {
+		names, err := filepath.Glob(filepath.Join(root, "internal", filepath.FromSlash(pattern)))
+		if err != nil || len(names) == 0 {
+			t.Fatalf("%s: %d files, %v", pattern, len(names), err)
+		}
+		for _, name := range names {
+			content, err := os.ReadFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !strings.HasSuffix(name, "_test.go") {
+				source.Write(content)
+			}
+		}
+	}
+	words := 0
+	for _, p := range pages(t) {
+		inside := false
+		for i, line := range p.lines {
+			switch {
+			case line == "<!-- words -->":
+				inside = true
+			case !strings.HasPrefix(line, "|"):
+				inside = false
+			case inside && p.lines[i-1] != "<!-- words -->" && !strings.HasPrefix(line, "| ---"):
+				words++
+				cell := strings.TrimSpace(strings.Split(line, "|")[1])
+				if !strings.Contains(source.String(), cell) {
+					t.Errorf("%s:%d: no page says %q", p.name, i+1, cell)
+				}
+			}
+		}
+	}
+	if words < 20 {
+		t.Errorf("only %d words found", words)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -72,7 +73,8 @@ func (s script) run(t *testing.T, dir string, env []string, replacements ...stri
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "sh", "-c", text.String())
 	cmd.Dir = dir
-	cmd.Env = append(environ(t), env...)
+	_, base := program(t)
+	cmd.Env = slices.Concat(base, env)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	err := cmd.Run()
@@ -92,19 +94,21 @@ func pattern(want string) *regexp.Regexp {
 	return regexp.MustCompile("^" + strings.ReplaceAll(regexp.QuoteMeta(want), "…", ".+") + "$")
 }
 
-// environ is the environment of scripts: lablink is this program, and settings
-// of whoever runs the tests do not count.
-func environ(t *testing.T) []string {
+// program returns the path of a lablink that is this test binary, and the
+// environment of scripts that call it: settings of whoever runs the tests do not
+// count.
+func program(t *testing.T) (path string, env []string) {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
 	bin := t.TempDir()
-	if err := os.Symlink(self, filepath.Join(bin, "lablink")); err != nil {
+	path = filepath.Join(bin, "lablink")
+	if err := os.Symlink(self, path); err != nil {
 		t.Fatal(err)
 	}
-	return []string{"PATH=" + bin + ":" + os.Getenv("PATH"), "HOME=" + bin, "TMPDIR=" + os.TempDir(), "LC_ALL=C"}
+	return path, []string{"PATH=" + bin + ":" + os.Getenv("PATH"), "HOME=" + bin, "TMPDIR=" + os.TempDir(), "LC_ALL=C"}
 }
 
 // TestMarkers finds markers that no test would ever look at.
@@ -161,7 +165,7 @@ type installation struct {
 	stop func()
 }
 
-const password = "not of these docs" //nolint:gosec // of this test only
+const password = "not of these docs"
 
 func install(t *testing.T) *installation {
 	t.Helper()
@@ -182,7 +186,7 @@ func install(t *testing.T) *installation {
 			t.Fatal(err)
 		}
 	}
-	if err := os.Chmod(base, 0o711); err != nil { //nolint:gosec // see above
+	if err := os.Chmod(base, 0o711); err != nil {
 		t.Fatal(err)
 	}
 	return i
@@ -191,10 +195,10 @@ func install(t *testing.T) *installation {
 // start runs "lablink serve" until stop, and returns when it answers.
 func (i *installation) start() {
 	i.t.Helper()
-	env := append(environ(i.t), i.env...)
-	cmd := exec.Command(strings.TrimPrefix(strings.SplitN(env[0], ":", 2)[0], "PATH=")+"/lablink", //nolint:noctx,gosec // stopped below
+	bin, env := program(i.t)
+	cmd := exec.Command(bin, //nolint:noctx // stopped below
 		"serve", "--data-dir", i.dir, "--listen", "127.0.0.1:0", "--log-format", "json")
-	cmd.Env = append(env, lifeline+"=1")
+	cmd.Env = slices.Concat(env, i.env, []string{lifeline + "=1"})
 	alive, err := cmd.StdinPipe()
 	if err != nil {
 		i.t.Fatal(err)
@@ -210,7 +214,10 @@ func (i *installation) start() {
 	address, ended := make(chan string, 1), make(chan error, 1)
 	go func() {
 		for lines := bufio.NewScanner(io.TeeReader(stderr, log)); lines.Scan(); {
-			var entry struct{ Msg, Address string }
+			var entry struct {
+				Msg     string `json:"msg"`
+				Address string `json:"address"`
+			}
 			if json.Unmarshal(lines.Bytes(), &entry) == nil && entry.Msg == "serving" {
 				address <- entry.Address
 			}
@@ -281,7 +288,9 @@ func (i *installation) request(method, path, user, body string) (status int, ans
 func (i *installation) fill() (token string) {
 	i.t.Helper()
 	status, answer := i.request(http.MethodPost, "/api/vms", "admin:"+password, `{"hostname":"lab-01"}`)
-	var vm struct{ Token string }
+	var vm struct {
+		Token string `json:"token"`
+	}
 	if err := json.Unmarshal([]byte(answer), &vm); err != nil || status != http.StatusCreated {
 		i.t.Fatalf("registering: %d %s", status, answer)
 	}

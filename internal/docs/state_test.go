@@ -39,7 +39,7 @@ func TestStateMachine(t *testing.T) {
 		want = before + begin + "\n" + part.text + "\n" + end + after
 	}
 	if *update {
-		if err := os.WriteFile(name, []byte(want), 0o644); err != nil { //nolint:gosec // a page for everybody
+		if err := os.WriteFile(name, []byte(want), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		return

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -102,12 +103,19 @@ type Counts struct {
 	Seats                                 map[SeatState]int
 }
 
+// reservedHostnames are words that stand in the place of a hostname in the
+// addresses of pages.
+var reservedHostnames = []string{"delete", "events", "register"}
+
 // ValidateHostname checks an RFC 1123 label: it becomes a Terraform key, a log
 // stream and the name that the participant looks for at Google.
 func ValidateHostname(h string) error {
 	ok := len(h) >= 1 && len(h) <= 63 && h[0] != '-' && h[len(h)-1] != '-'
 	for _, r := range h {
 		ok = ok && ('a' <= r && r <= 'z' || '0' <= r && r <= '9' || r == '-')
+	}
+	if slices.Contains(reservedHostnames, h) {
+		return FieldErrorf("hostname", "%q is the name of a page here: choose another host name", h)
 	}
 	if !ok {
 		return FieldErrorf("hostname", "%q is not a valid host name: 1 to 63 of a-z, 0-9 and -, not starting or ending with -", clip(h))

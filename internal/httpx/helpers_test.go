@@ -50,7 +50,7 @@ type site struct {
 
 func serve(t *testing.T, h http.Handler, trusted ...netip.Prefix) *site {
 	t.Helper()
-	s := &site{observed: make(chan observed, 10)}
+	s := &site{observed: make(chan observed, 1000)}
 	logger := slog.New(slog.NewTextHandler(&s.log, nil))
 	s.Server = httptest.NewServer(Observe(h, logger, trusted, func(route, method string, status int, _ time.Duration) {
 		s.observed <- observed{route, method, status}

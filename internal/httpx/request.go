@@ -71,9 +71,13 @@ func jsonType(t reflect.Type) string {
 // ReadForm parses the form of a request, urlencoded or multipart, within the
 // limit that Protect put on the body.
 func ReadForm(r *http.Request) error {
-	err := r.ParseMultipartForm(1 << 20) //nolint:gosec // Protect has put a limit on the body
+	// By itself ParseMultipartForm drops the error of a form that is not multipart.
+	err := r.ParseForm()
+	if err == nil {
+		err = r.ParseMultipartForm(1 << 20) //nolint:gosec // Protect has put a limit on the body
+	}
 	if errors.Is(err, http.ErrNotMultipart) {
-		err = r.ParseForm()
+		err = nil
 	}
 	var large *http.MaxBytesError
 	switch {

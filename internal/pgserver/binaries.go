@@ -24,7 +24,7 @@ func (b binaries) initdb() string   { return filepath.Join(b.dir, "initdb") }
 
 // oldest is the first version that has everything LabLink uses, among it DROP
 // DATABASE WITH (FORCE).
-const oldest = 13
+const oldest = 14
 
 // usualPlaces are where packages put server programs without adding them to PATH.
 var usualPlaces = []string{

@@ -26,6 +26,9 @@ const (
 	stopTimeout = 10 * time.Second
 	// startTimeout bounds the first connection to the database.
 	startTimeout = 30 * time.Second
+	// readTimeout bounds how long a request may take to arrive. Polls and event
+	// streams lift it.
+	readTimeout = time.Minute
 )
 
 // Options are what a Server is built from.
@@ -43,18 +46,19 @@ type Options struct {
 // Server is one replica of the allocator.
 type Server struct {
 	Options
-	replica int64
-	hub     *wait.Hub
-	feed    *wait.Feed
-	store   *store.Store
-	listen  *store.Listener
-	metrics *metrics
-	api     *api.API
+	replica     int64
+	readTimeout time.Duration // the constant, shorter in tests
+	hub         *wait.Hub
+	feed        *wait.Feed
+	store       *store.Store
+	listen      *store.Listener
+	metrics     *metrics
+	api         *api.API
 }
 
 // New returns a Server that does nothing yet.
 func New(o Options) *Server {
-	return &Server{Options: o, replica: rand.Int64(), hub: wait.NewHub(), feed: wait.NewFeed()}
+	return &Server{Options: o, replica: rand.Int64(), readTimeout: readTimeout, hub: wait.NewHub(), feed: wait.NewFeed()}
 }
 
 // Run serves until ctx ends, then stops: polls and event streams first, then
@@ -139,8 +143,8 @@ func (s *Server) serve(ctx context.Context, databaseURL string, databaseErr func
 	}
 	hs := &http.Server{
 		Handler:           handler,
-		ReadHeaderTimeout: 10 * time.Second,
-		ReadTimeout:       time.Minute, // lifted by polls and event streams
+		ReadHeaderTimeout: min(10*time.Second, s.readTimeout),
+		ReadTimeout:       s.readTimeout,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    32 << 10,
 		ErrorLog:          slog.NewLogLogger(s.Logger.Handler(), slog.LevelDebug),

@@ -34,6 +34,8 @@ var (
 	ErrFull = errors.New("no VM is free")
 	// ErrEmailSeated says that the e-mail address holds a seat already.
 	ErrEmailSeated = errors.New("this e-mail address holds a seat")
+	// ErrBrowserSeated says that the browser was given a seat already.
+	ErrBrowserSeated = errors.New("this browser holds a seat")
 	// ErrCodeUsed says that the code was given to another VM before, or failed on this one.
 	ErrCodeUsed = errors.New("this code was used before")
 	// ErrNoSeat says that the seat has ended.
@@ -52,7 +54,7 @@ absent AS (
 	ORDER BY v.last_seen_at DESC NULLS LAST LIMIT 1 FOR UPDATE OF v SKIP LOCKED),
 v AS (
 	UPDATE vms SET useremail = $1, crdcommand = $2, pin = $3, seat = 'requested', seat_reason = '',
-		seat_id = nextval('seat_ids'), delivery = nextval('delivery_ids'), seat_since = now(), seat_changed = now(), inuse = false
+		seat_id = nextval('seat_ids'), delivery = nextval('delivery_ids'), seat_since = now(), seat_changed = now(), seat_browser = $5, inuse = false
 	FROM (SELECT id FROM waiting UNION ALL SELECT id FROM absent) AS pick WHERE vms.id = pick.id
 	RETURNING vms.*),
 code AS (INSERT INTO crd_codes (hash, seat_id) SELECT $4, seat_id FROM v),
@@ -61,8 +63,9 @@ session AS (INSERT INTO seat_sessions (hash, seat_id) SELECT $5, seat_id FROM v
 history AS (INSERT INTO vm_events (vm, actor, address, what, detail) SELECT id, $6, $7, 'seat requested', $1 FROM v)
 SELECT ` + seatColumns + `, EXISTS (SELECT FROM waiting) FROM v`
 
-// Assign gives the participant a free VM. ErrFull, ErrEmailSeated and
-// ErrCodeUsed say why there is none; nothing has changed then.
+// Assign gives the participant a free VM. ErrFull, ErrEmailSeated,
+// ErrBrowserSeated and ErrCodeUsed say why there is none; nothing has changed
+// then.
 func (s *Store) Assign(ctx context.Context, r Request) (fleet.Seat, error) {
 	for {
 		seat, err := scanSeat(s.pool.QueryRow(ctx, assign,
@@ -72,6 +75,8 @@ func (s *Store) Assign(ctx context.Context, r Request) (fleet.Seat, error) {
 			return seat, nil
 		case violated(err) == "vms_seat_email":
 			return fleet.Seat{}, ErrEmailSeated
+		case violated(err) == "vms_seat_browser":
+			return fleet.Seat{}, ErrBrowserSeated
 		case violated(err) == "crd_codes_pkey":
 			return fleet.Seat{}, ErrCodeUsed
 		case !errors.Is(err, pgx.ErrNoRows):
@@ -115,7 +120,9 @@ func (s *Store) SeatOf(ctx context.Context, browser []byte) (fleet.Seat, error) 
 
 // ForgetBrowser makes a browser forget its seat; the seat itself stays.
 func (s *Store) ForgetBrowser(ctx context.Context, browser []byte) error {
-	_, err := s.pool.Exec(ctx, `DELETE FROM seat_sessions WHERE hash = $1`, browser)
+	_, err := s.pool.Exec(ctx, `
+		WITH given AS (UPDATE vms SET seat_browser = NULL WHERE seat_browser = $1)
+		DELETE FROM seat_sessions WHERE hash = $1`, browser)
 	return err
 }
 
@@ -125,7 +132,9 @@ func (s *Store) Recover(ctx context.Context, actor fleet.Actor, email, pin strin
 	tag, err := s.pool.Exec(ctx, `
 		WITH v AS (SELECT id, seat_id FROM vms WHERE lower(trim(useremail)) = lower(trim($1)) AND pin = $2),
 		session AS (INSERT INTO seat_sessions (hash, seat_id) SELECT $3, seat_id FROM v
-			ON CONFLICT (hash) DO UPDATE SET seat_id = excluded.seat_id, created_at = now())
+			ON CONFLICT (hash) DO UPDATE SET seat_id = excluded.seat_id, created_at = now()),
+		-- The seat that this browser was given, if another one, is its no more: it may ask anew later.
+		other AS (UPDATE vms SET seat_browser = NULL FROM v WHERE vms.seat_browser = $3 AND vms.id <> v.id)
 		INSERT INTO vm_events (vm, actor, address, what) SELECT id, $4, $5, 'seat opened on another device' FROM v`,
 		email, pin, browser, actor.Kind, actor.Address)
 	if err == nil && tag.RowsAffected() == 0 {
@@ -197,7 +206,7 @@ func (s *Store) PIN(ctx context.Context, actor fleet.Actor, hostname string) (pi
 func (s *Store) Release(ctx context.Context, actor fleet.Actor, hostname string) error {
 	return s.moveSeat(ctx, hostname, "nobody holds it", `
 		WITH old AS (SELECT id, useremail FROM vms WHERE hostname = $1 AND seat = ANY($2) FOR UPDATE),
-		v AS (UPDATE vms SET useremail = NULL, crdcommand = NULL, pin = NULL, seat_id = NULL, seat_since = NULL,
+		v AS (UPDATE vms SET useremail = NULL, crdcommand = NULL, pin = NULL, seat_id = NULL, seat_browser = NULL, seat_since = NULL,
 			seat = 'releasing', seat_reason = '', seat_changed = now(), delivery = nextval('delivery_ids')
 			FROM old WHERE vms.id = old.id RETURNING vms.id, old.useremail)
 		INSERT INTO vm_events (vm, actor, address, what, detail)

@@ -342,3 +342,45 @@ func TestEvents_AppendOnly(t *testing.T) {
 		t.Error("the history could be changed")
 	}
 }
+
+// One browser that asks twice in the same instant, under two addresses, gets one
+// seat; and may ask anew when that has ended or is forgotten.
+func TestAssign_OneBrowserAtOnce(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	register(t, s, 10)
+	browser := fleet.HashToken("one browser")
+	var mu sync.Mutex
+	var given []string
+	var wg sync.WaitGroup
+	for n := range 10 {
+		r := request(n)
+		r.Browser = browser
+		wg.Go(func() {
+			seat, err := s.Assign(t.Context(), r)
+			mu.Lock()
+			defer mu.Unlock()
+			if err == nil {
+				given = append(given, seat.Hostname)
+			} else if !errors.Is(err, store.ErrBrowserSeated) {
+				t.Errorf("request %d: %v", n, err)
+			}
+		})
+	}
+	wg.Wait()
+	if len(given) != 1 {
+		t.Fatalf("one browser was given %v", given)
+	}
+	must(t, s.Release(t.Context(), admin, given[0]))
+	r := request(20)
+	r.Browser = browser
+	if _, err := s.Assign(t.Context(), r); err != nil {
+		t.Fatalf("after the release: %v", err)
+	}
+	must(t, s.ForgetBrowser(t.Context(), browser))
+	r = request(21)
+	r.Browser = browser
+	if _, err := s.Assign(t.Context(), r); err != nil {
+		t.Fatalf("after the browser forgot: %v", err)
+	}
+}

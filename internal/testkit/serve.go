@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/crypto/bcrypt"
+
 	"lablink/internal/config"
 	"lablink/internal/server"
 	"lablink/internal/store"
@@ -37,6 +39,7 @@ type Allocator struct {
 type ServeOptions struct {
 	DatabaseURL string               // "" = a fresh database
 	Configure   func(*config.Config) // changes the configuration
+	Adjust      func(*server.Server) // changes what has no configuration, before it runs
 }
 
 // Serve starts an allocator. Several on one DatabaseURL are replicas.
@@ -44,6 +47,7 @@ func Serve(t testing.TB, o ServeOptions) *Allocator {
 	t.Helper()
 	if o.DatabaseURL == "" {
 		o.DatabaseURL = DB(t)
+		setAdminPassword(t, o.DatabaseURL)
 	}
 	cfg, err := config.Load(config.Options{Flags: map[string]string{
 		"listen": "127.0.0.1:0", "data-dir": t.TempDir(), "database-url": o.DatabaseURL,
@@ -63,6 +67,9 @@ func Serve(t testing.TB, o ServeOptions) *Allocator {
 		Config: cfg, Logger: slog.New(slog.NewTextHandler(a.Log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Ready: func(addr net.Addr, _ string) { ready <- addr },
 	})
+	if o.Adjust != nil {
+		o.Adjust(srv)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- srv.Run(ctx) }()
@@ -94,6 +101,29 @@ func Serve(t testing.TB, o ServeOptions) *Allocator {
 	}
 	t.Cleanup(a.Store.Close)
 	return a
+}
+
+// cheapHash is a hash of AdminPassword that takes no time to check: under the
+// race detector the usual one takes a second.
+var cheapHash = sync.OnceValues(func() (string, error) {
+	hash, err := bcrypt.GenerateFromPassword([]byte(AdminPassword), bcrypt.MinCost)
+	return string(hash), err
+})
+
+func setAdminPassword(t testing.TB, databaseURL string) {
+	t.Helper()
+	hash, err := cheapHash()
+	if err != nil {
+		t.Fatal(err)
+	}
+	st, err := store.Open(t.Context(), databaseURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer st.Close()
+	if err := st.SetAdminHash(t.Context(), hash); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // Response is an answer that was read to its end.

@@ -2,7 +2,6 @@ package web
 
 import (
 	"net/http"
-	"slices"
 	"strings"
 
 	"lablink/internal/fleet"
@@ -58,10 +57,6 @@ func (w *Web) postRegister(rw http.ResponseWriter, r *http.Request) error {
 	return w.registerPage(rw, httpx.Status(e.Kind), text, capitalized(e.Message)+".")
 }
 
-// reserved are names whose pages would collide with ours under
-// /admin/instances/.
-var reserved = []string{"delete", "events", "register"}
-
 // parseHostnames reads names that stand on lines of their own or between commas.
 func parseHostnames(text string) ([]string, error) {
 	names := strings.FieldsFunc(text, func(r rune) bool { return strings.ContainsRune(", ;\t\r\n", r) })
@@ -75,9 +70,6 @@ func parseHostnames(text string) ([]string, error) {
 	for _, name := range names {
 		if err := fleet.ValidateHostname(name); err != nil {
 			return nil, err
-		}
-		if slices.Contains(reserved, name) {
-			return nil, fleet.FieldErrorf("hostnames", "%q is a word that LabLink needs for itself: choose another name", name)
 		}
 		if seen[name] {
 			return nil, fleet.FieldErrorf("hostnames", "%s is there twice", name)
@@ -121,9 +113,9 @@ func (w *Web) postToken(rw http.ResponseWriter, r *http.Request) error {
 // is never an argument of a program, which others could see in the process
 // list. The space in front keeps it out of the history of most shells.
 func agentCommand(origin, hostname, token string) string {
-	return " install -d -m 700 /etc/lablink && install -m 600 /dev/null /etc/lablink/token &&\n" +
-		" printf '%s\\n' " + shellQuoted(token) + " > /etc/lablink/token &&\n" +
-		" lablink agent --allocator " + shellQuoted(origin) + " --hostname " + shellQuoted(hostname) + " --token-file /etc/lablink/token"
+	return " install -d -m 700 /etc/lablink && install -m 600 /dev/null /etc/lablink/agent-token &&\n" +
+		" printf '%s\\n' " + shellQuoted(token) + " > /etc/lablink/agent-token &&\n" +
+		" lablink agent --allocator " + shellQuoted(origin) + " --hostname " + shellQuoted(hostname) + " --token-file /etc/lablink/agent-token --user \"${SUDO_USER:-$(id -un)}\""
 }
 
 func shellQuoted(s string) string {

@@ -34,7 +34,7 @@ func (w *Web) knowBrowser(rw http.ResponseWriter, r *http.Request) []byte {
 // renewBrowser gives the browser a new token.
 func (w *Web) renewBrowser(rw http.ResponseWriter, r *http.Request) []byte {
 	token := fleet.NewToken()
-	http.SetCookie(rw, &http.Cookie{
+	http.SetCookie(rw, &http.Cookie{ //nolint:gosec // Secure follows the public URL: a classroom may have no certificate
 		Name: browserCookie, Value: token, Path: "/", MaxAge: browserMaxAge,
 		HttpOnly: true, SameSite: http.SameSiteLaxMode,
 		Secure: r.TLS != nil || strings.HasPrefix(w.cfg.Server.PublicURL, "https://"),

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"errors"
 	"net/http"
 	"strconv"
 	"strings"
@@ -45,17 +46,14 @@ func (w *Web) checkCommand(r *http.Request, text string) (checkView, error) {
 	if strings.TrimSpace(text) == "" {
 		return checkView{}, nil // nothing typed is nothing wrong yet
 	}
-	command, err := fleet.ParseCommand(text)
-	if e := asFleetError(err); e != nil {
-		return checkView{Problem: e.Message}, nil
-	}
-	if err != nil {
-		return checkView{}, err
+	command, refusal := fleet.ParseCommand(text)
+	if e := asFleetError(refusal); e != nil {
+		return checkView{Problem: e.Message}, nil //nolint:nilerr // what is wrong with the command is the answer
 	}
 	used, err := w.store.CodeUsed(r.Context(), command.Code)
 	switch {
-	case err != nil:
-		return checkView{}, err
+	case refusal != nil || err != nil:
+		return checkView{}, errors.Join(refusal, err)
 	case used:
 		return checkView{Problem: codeUsedText}, nil
 	case !strings.HasPrefix(command.Code, "4/"):

@@ -167,7 +167,7 @@ func (w *Web) getHomeEvents(rw http.ResponseWriter, r *http.Request) error {
 			err = s.stream.Comment()
 		}
 		if err != nil {
-			return nil //nolint:nilerr // the reader has gone: there is nobody to tell
+			return nil // the reader has gone: there is nobody to tell
 		}
 	}
 }
@@ -226,7 +226,7 @@ func (w *Web) getSeatEvents(rw http.ResponseWriter, r *http.Request) error {
 		panel, err := w.seatPanel(r.Context(), browser)
 		switch {
 		case err != nil && r.Context().Err() != nil:
-			return nil //nolint:nilerr // the reader has gone
+			return nil // the reader has gone
 		case err != nil:
 			httpx.Logger(r.Context()).Warn("seat not read for a live page", "error", err)
 		default:

@@ -30,7 +30,7 @@ func TestCaster(t *testing.T) {
 			var all []<-chan []liveEvent
 			for range 150 {
 				events, unwatch := c.watch()
-				defer unwatch()
+				t.Cleanup(unwatch)
 				all = append(all, events)
 			}
 			synctest.Wait()

@@ -176,9 +176,6 @@ func versionOf(view any) string {
 
 // asFleetError returns err as an error that may be shown, nil if it is not one.
 func asFleetError(err error) *fleet.Error {
-	var e *fleet.Error
-	if errors.As(err, &e) {
-		return e
-	}
-	return nil
+	e, _ := errors.AsType[*fleet.Error](err) // nil if it is none
+	return e
 }

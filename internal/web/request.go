@@ -28,7 +28,8 @@ func readRequest(r *http.Request) (request, error) {
 	if media == "application/json" {
 		// Whoever sends JSON is a program, unless it asks for a page.
 		req.asJSON = req.asJSON || !strings.Contains(r.Header.Get("Accept"), "text/html")
-		return req, httpx.ReadJSON(r, &req)
+		err := httpx.ReadJSON(r, &req)
+		return req, err
 	}
 	if err := httpx.ReadForm(r); err != nil {
 		return req, err
@@ -65,12 +66,12 @@ func (w *Web) postRequestVM(rw http.ResponseWriter, r *http.Request) error {
 	}{seat.Hostname, seat.PIN, seat.State, w.origin(r) + "/seat"})
 }
 
-// fieldErrors are all errors of a form at once.
-type fieldErrors struct {
+// fieldsError is all errors of a form at once.
+type fieldsError struct {
 	email, command *fleet.Error
 }
 
-func (e *fieldErrors) Error() string {
+func (e *fieldsError) Error() string {
 	if e.email != nil {
 		return e.email.Error()
 	}
@@ -78,7 +79,7 @@ func (e *fieldErrors) Error() string {
 }
 
 // first is the error that a caller learns who can be told only one.
-func (e *fieldErrors) first() *fleet.Error {
+func (e *fieldsError) first() *fleet.Error {
 	if e.email != nil {
 		return e.email
 	}
@@ -98,7 +99,7 @@ func (w *Web) seatFor(r *http.Request, req request, browser []byte) (fleet.Seat,
 	email, emailErr := fleet.NormalizeEmail(req.Email)
 	command, commandErr := fleet.ParseCommand(req.Command)
 	if emailErr != nil || commandErr != nil {
-		return fleet.Seat{}, &fieldErrors{asFleetError(emailErr), asFleetError(commandErr)}
+		return fleet.Seat{}, &fieldsError{asFleetError(emailErr), asFleetError(commandErr)}
 	}
 	ctx, actor := r.Context(), httpx.ActorOf(r, "participant")
 	seat, err := w.renewHeld(r, email, command, browser)
@@ -113,7 +114,7 @@ func (w *Web) seatFor(r *http.Request, req request, browser []byte) (fleet.Seat,
 	switch {
 	case refusal == nil:
 		return seat, nil
-	case errors.Is(refusal, store.ErrEmailSeated), errors.Is(refusal, store.ErrCodeUsed):
+	case errors.Is(refusal, store.ErrEmailSeated), errors.Is(refusal, store.ErrBrowserSeated), errors.Is(refusal, store.ErrCodeUsed):
 		// A button that was pressed twice: the first press may have got the seat by now.
 		if seat, err := w.renewHeld(r, email, command, browser); !seatless(err) {
 			return seat, err
@@ -156,7 +157,7 @@ const (
 
 // refuse answers a request that got no VM.
 func (w *Web) refuse(rw http.ResponseWriter, r *http.Request, req request, browser []byte, err error) error {
-	var fields *fieldErrors
+	var fields *fieldsError
 	var other *otherSeatError
 	form := requestForm{Email: req.Email, Command: req.Command}
 	shown := asFleetError(err)

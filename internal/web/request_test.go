@@ -35,7 +35,7 @@ func TestRequestVM(t *testing.T) {
 		page := s.browser().post("/api/request_vm", "email", "ada", "crd_command", "<b>ls -l</b>").want(http.StatusBadRequest)
 		page.wantText("#email-error", "does not look like an e-mail address").wantText("#command-error", "not the command")
 		page.wantCount(`#email[aria-invalid][aria-describedby="email-error"][value="ada"][autofocus]`, 1)
-		page.wantCount(`#crd_command[aria-invalid][aria-describedby~="command-error"]`, 1).wantCount("[autofocus]", 1)
+		page.wantCount(`#crd_command[aria-invalid][aria-describedby="command-check"]`, 1).wantCount("[autofocus]", 1)
 		page.wantText("#crd_command", "<b>ls -l</b>").wantCount("#summary a", 2)
 
 		page = s.browser().post("/api/request_vm", "email", "ada@example.org").want(http.StatusBadRequest)
@@ -242,7 +242,14 @@ func TestCrowdGetsDistinctVMs(t *testing.T) {
 
 func TestRequestVMForPrograms(t *testing.T) {
 	t.Parallel()
-	type reply struct{ Hostname, PIN, State, URL, Error, Field string }
+	type reply struct {
+		Hostname string `json:"hostname"`
+		PIN      string `json:"pin"`
+		State    string `json:"state"`
+		URL      string `json:"url"`
+		Error    string `json:"error"`
+		Field    string `json:"field"`
+	}
 	decode := func(t *testing.T, a *answer) (r reply) {
 		t.Helper()
 		if a.header.Get("Content-Type") != "application/json" {
@@ -258,7 +265,8 @@ func TestRequestVMForPrograms(t *testing.T) {
 	b := s.browser()
 	b.accept = "application/json"
 	body := func(email, command string) *bytes.Reader {
-		data, _ := json.Marshal(map[string]string{"email": email, "crd_command": command, "pin": "1"})
+		data, err := json.Marshal(map[string]string{"email": email, "crd_command": command, "pin": "1"})
+		s.must(err)
 		return bytes.NewReader(data)
 	}
 	const path, kind = "/api/request_vm", "application/json; charset=utf-8"

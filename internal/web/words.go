@@ -42,6 +42,8 @@ func took(d time.Duration) string {
 	switch {
 	case d <= 0:
 		return ""
+	case d < 100*time.Millisecond:
+		return "under 0.1 s"
 	case d < 10*time.Second:
 		return fmt.Sprintf("%.1f s", d.Seconds())
 	case d < 2*time.Minute:

@@ -33,7 +33,7 @@ func TestAgo(t *testing.T) {
 func TestTook(t *testing.T) {
 	t.Parallel()
 	for d, want := range map[time.Duration]string{
-		0: "", -time.Second: "", 1500 * time.Millisecond: "1.5 s", 95 * time.Second: "95 s", 185 * time.Second: "3 min 05 s",
+		0: "", -time.Second: "", 12 * time.Millisecond: "under 0.1 s", 1500 * time.Millisecond: "1.5 s", 95 * time.Second: "95 s", 185 * time.Second: "3 min 05 s",
 	} {
 		if got := took(d); got != want {
 			t.Errorf("took(%v) = %q, want %q", d, got, want)
@@ -88,29 +88,23 @@ func TestConditionOfEveryState(t *testing.T) {
 
 func TestShortage(t *testing.T) {
 	t.Parallel()
-	seats := func(pairs ...any) map[fleet.SeatState]int {
-		m := map[fleet.SeatState]int{}
-		for i := 0; i < len(pairs); i += 2 {
-			m[pairs[i].(fleet.SeatState)] = pairs[i+1].(int)
-		}
-		return m
-	}
+	type seats = map[fleet.SeatState]int
 	for _, c := range []struct {
 		counts fleet.Counts
 		want   string
 	}{
 		{fleet.Counts{}, "No VM has been created yet. The organiser has to start some first."},
-		{fleet.Counts{Total: 1, Seats: seats(fleet.SeatConnected, 1)}, "The only VM is taken."},
+		{fleet.Counts{Total: 1, Seats: seats{fleet.SeatConnected: 1}}, "The only VM is taken."},
 		{
-			fleet.Counts{Total: 3, Trouble: 1, Seats: seats(fleet.SeatConnected, 2, fleet.SeatFailed, 1)},
+			fleet.Counts{Total: 3, Trouble: 1, Seats: seats{fleet.SeatConnected: 2, fleet.SeatFailed: 1}},
 			"All 3 VMs are taken.",
 		},
 		{
-			fleet.Counts{Total: 3, Seats: seats(fleet.SeatNone, 2, fleet.SeatConnected, 1)},
+			fleet.Counts{Total: 3, Seats: seats{fleet.SeatNone: 2, fleet.SeatConnected: 1}},
 			"No VM is free right now: of 3, 1 is taken and 2 are still starting.",
 		},
 		{
-			fleet.Counts{Total: 6, Trouble: 3, Seats: seats(fleet.SeatNone, 3, fleet.SeatReleasing, 1, fleet.SeatUnclean, 1, fleet.SeatFailed, 1)},
+			fleet.Counts{Total: 6, Trouble: 3, Seats: seats{fleet.SeatNone: 3, fleet.SeatReleasing: 1, fleet.SeatUnclean: 1, fleet.SeatFailed: 1}},
 			"No VM is free right now: of 6, 1 is taken, 2 are still starting, 1 is being cleaned for the next person and " +
 				"2 have a problem that the organiser must look at.",
 		},
@@ -130,10 +124,10 @@ func TestParseHostnames(t *testing.T) {
 	for text, want := range map[string]string{
 		"":                                  "at least one",
 		" ,\n":                              "at least one",
-		"lab-1 lab-1":                       "twice",
+		"lab-1 lab-2,lab-1":                 "twice",
 		"Lab-1":                             "not a valid host name",
 		"lab_1":                             "not a valid host name",
-		"events":                            "needs for itself",
+		"events":                            "name of a page",
 		strings.Repeat("x ", 1001):          "at most 1000",
 		"a\x00b":                            "not a valid host name",
 		"'; rm -rf /; echo '":               "not a valid host name",

@@ -78,6 +78,8 @@ func TestSetup_AsAnotherUser(t *testing.T) {
 		}
 	}
 	if os.Geteuid() != 0 {
+		h.cfg.User = "root"
+		h = New(h.cfg)
 		if err := h.Ready(); err == nil || !strings.Contains(err.Error(), "only root") {
 			t.Errorf("Ready: %v", err)
 		}

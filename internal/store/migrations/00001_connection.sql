@@ -25,6 +25,7 @@ CREATE TABLE vms (
     seat         text        NOT NULL DEFAULT 'none' CHECK (seat IN
                      ('none', 'requested', 'delivered', 'connected', 'assumed', 'failed', 'releasing', 'unclean')),
     seat_id      bigint,
+    seat_browser bytea,
     seat_reason  text        NOT NULL DEFAULT '',
     seat_since   timestamptz,
     seat_changed timestamptz,
@@ -46,6 +47,8 @@ CREATE TABLE vms (
 
 CREATE UNIQUE INDEX vms_live_hostname ON vms (hostname) WHERE status <> 'destroyed';
 CREATE UNIQUE INDEX vms_seat_email ON vms (lower(trim(useremail))) WHERE useremail IS NOT NULL;
+-- A browser gets one seat, also when it asks twice in the same instant under two addresses.
+CREATE UNIQUE INDEX vms_seat_browser ON vms (seat_browser) WHERE seat_browser IS NOT NULL;
 CREATE UNIQUE INDEX vms_seat_id ON vms (seat_id) WHERE seat_id IS NOT NULL;
 -- The one definition of free, as an index: a pick reads its first entries, however large the fleet.
 CREATE INDEX vms_free ON vms (id)
