@@ -35,10 +35,14 @@ type API struct {
 	Options
 	oldHTTPWait time.Duration  // the constant, shorter in tests
 	marks       sync.WaitGroup // deliveries being noted after their answer was written
+	opening     chan struct{}  // as many polls may begin at once; half of the database's connections
 }
 
 // New returns the endpoints.
-func New(o Options) *API { return &API{Options: o, oldHTTPWait: oldHTTPWait} }
+func New(o Options) *API {
+	atOnce := max(1, o.Store.Stat().MaxConns()/2)
+	return &API{Options: o, oldHTTPWait: oldHTTPWait, opening: make(chan struct{}, atOnce)}
+}
 
 // Routes adds the endpoints to mux.
 func (a *API) Routes(mux *http.ServeMux) {

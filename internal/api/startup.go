@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -40,12 +41,8 @@ func (a *API) startup(w http.ResponseWriter, r *http.Request) error {
 	if err := httpx.ReadJSON(r, &req); err != nil {
 		return err
 	}
-	m, err := a.machine(r, req.Hostname)
-	if err != nil {
-		return err
-	}
-	p := &poll{api: a, w: w, r: r, rc: http.NewResponseController(w), machine: m, reports: req.Agent != ""}
-	return p.hold()
+	p := &poll{api: a, w: w, r: r, rc: http.NewResponseController(w), reports: req.Agent != ""}
+	return p.hold(req.Hostname)
 }
 
 // poll is one held request.
@@ -61,19 +58,16 @@ type poll struct {
 	key     store.Poll
 }
 
-func (p *poll) hold() error {
+func (p *poll) hold(hostname string) error {
 	// The deadlines of ordinary requests do not fit.
 	if err := p.rc.SetReadDeadline(time.Time{}); err != nil {
 		return err
 	}
-	// Enter, then read, then sleep: a code that comes in between is a wake-up.
-	waiter := p.api.Hub.Enter(p.machine.Hostname)
-	defer waiter.Leave()
-	p.key = store.Poll{VM: p.machine.ID, Replica: p.api.Replica, ID: waiter.ID}
-	d, err := p.read(p.api.Store.OpenPoll)
+	waiter, d, err := p.open(hostname)
 	if err != nil {
-		return p.refuse(err)
+		return err
 	}
+	defer waiter.Leave()
 	defer func() {
 		if !p.aside {
 			p.close()
@@ -83,6 +77,34 @@ func (p *poll) hold() error {
 		return p.deliver(d)
 	}
 	return p.sleep(waiter)
+}
+
+// open identifies the VM, enters its poll, and reads what there is for it. Polls
+// take turns: after a restart all VMs come back in the same second, and with each
+// of them in the queue for a connection to the database, participants and health
+// checks would stand behind thousands.
+func (p *poll) open(hostname string) (*wait.Waiter, *store.Delivery, error) {
+	select {
+	case p.api.opening <- struct{}{}:
+		defer func() { <-p.api.opening }()
+	case <-p.api.Hub.Closed():
+		return nil, nil, p.callAgain("The allocator restarts: call again.")
+	case <-p.r.Context().Done():
+		return nil, nil, p.r.Context().Err()
+	}
+	var err error
+	if p.machine, err = p.api.machine(p.r, hostname); err != nil {
+		return nil, nil, err
+	}
+	// Enter, then read, then sleep: a code that comes in between is a wake-up.
+	waiter := p.api.Hub.Enter(p.machine.Hostname)
+	p.key = store.Poll{VM: p.machine.ID, Replica: p.api.Replica, ID: waiter.ID}
+	d, err := p.read(p.api.Store.OpenPoll)
+	if err != nil {
+		waiter.Leave()
+		return nil, nil, cmp.Or(p.refuse(err), err) // err if the VM has hung up
+	}
+	return waiter, d, nil
 }
 
 func (p *poll) sleep(waiter *wait.Waiter) error {

@@ -174,12 +174,14 @@ func (a *agent) poll(ctx context.Context) *pollError {
 		a.conn, a.in = conn, bufio.NewReaderSize(conn, 512)
 	}
 	conn := a.conn
-	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	forget := context.AfterFunc(ctx, func() { conn.Close() })
+	defer forget()
 
 	resp, err := a.post(wire.PathStartup, wire.StartupRequest{Hostname: a.hostname, Agent: "lablink/bench"})
 	if err != nil {
 		return &pollError{err: err}
 	}
+	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
 		_, _ = io.Copy(io.Discard, resp.Body) // the connection is given up anyway
 		return &pollError{err: fmt.Errorf("%w: %s", errAgain, resp.Status), restart: resp.Header.Get(wire.RestartHeader) == "1"}
@@ -231,6 +233,7 @@ func (a *agent) acknowledge(delivery int64) *pollError {
 	if err != nil {
 		return &pollError{err: err}
 	}
+	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
 	if err != nil {
 		return &pollError{err: err}

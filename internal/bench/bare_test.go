@@ -14,9 +14,9 @@ import (
 
 // bareStats is what the bare server tells of itself.
 type bareStats struct {
-	Held  int64
-	Heap  uint64
-	Stack uint64
+	Held  int64  `json:"held"`
+	Heap  uint64 `json:"heap"`
+	Stack uint64 `json:"stack"`
 }
 
 // serveBare is the least that a Go program can do to hold requests: no database,

@@ -190,7 +190,7 @@ func (d *database) tps(rows, clients, seconds int) float64 {
 	}
 	stop := d.listen(func(string) {})
 	defer stop()
-	cmd := exec.Command(program(d.tb, "pgbench"), "-n", "-M", "prepared", "-f", script, "-c", strconv.Itoa(clients),
+	cmd := exec.CommandContext(context.Background(), program(d.tb, "pgbench"), "-n", "-M", "prepared", "-f", script, "-c", strconv.Itoa(clients),
 		"-j", strconv.Itoa(min(clients, 2)), "-T", strconv.Itoa(seconds))
 	password, _ := u.User.Password()
 	cmd.Env = append(environment(nil), "PGHOST="+u.Query().Get("host"), "PGPORT="+u.Query().Get("port"),
@@ -213,7 +213,7 @@ func (d *database) tps(rows, clients, seconds int) float64 {
 func program(tb testing.TB, name string) string {
 	tb.Helper()
 	var places []string
-	if dir, err := exec.Command("pg_config", "--bindir").Output(); err == nil {
+	if dir, err := exec.CommandContext(context.Background(), "pg_config", "--bindir").Output(); err == nil {
 		places = append(places, filepath.Join(strings.TrimSpace(string(dir)), name))
 	}
 	more, _ := filepath.Glob("/usr/lib/postgresql/*/bin/" + name) // the only error is a bad pattern

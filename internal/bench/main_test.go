@@ -50,7 +50,6 @@ func TestMain(m *testing.M) {
 type scale struct {
 	agents    int
 	keepalive time.Duration
-	settle    time.Duration // how long the agents wait before memory is measured
 	samples   int           // of latency
 	levels    []int         // how many participants ask at the same moment
 	rounds    int           // of each level, each beside its floor: disks have moods, the median counts
@@ -60,14 +59,14 @@ type scale struct {
 
 func full() scale {
 	return scale{
-		agents: *agentsFlag, keepalive: 25 * time.Second, settle: 150 * time.Second, samples: 1000,
+		agents: *agentsFlag, keepalive: 25 * time.Second, samples: 1000,
 		levels: []int{1, 8, 32}, rounds: 3, level: 2 * time.Second, repeat: 3,
 	}
 }
 
 func tiny() scale {
 	return scale{
-		agents: 50, keepalive: time.Second, settle: 100 * time.Millisecond, samples: 10,
+		agents: 50, keepalive: time.Second, samples: 10,
 		levels: []int{1, 4}, rounds: 1, level: 200 * time.Millisecond, repeat: 1,
 	}
 }
@@ -80,7 +79,7 @@ func needFiles(tb testing.TB, agents int) {
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		tb.Fatal(err)
 	}
-	if most := int(limit.Max) - 500; agents > most { //nolint:gosec // a limit of files
+	if most := int(limit.Max) - 500; agents > most {
 		tb.Fatalf("a process may open %d files here: measure with at most -agents %d", limit.Max, most)
 	}
 	limit.Cur = limit.Max

@@ -33,10 +33,11 @@ var built struct {
 func lablink(tb testing.TB) string {
 	tb.Helper()
 	built.once.Do(func() {
-		if built.dir, built.err = os.MkdirTemp("", "lablink-bench-"); built.err != nil {
+		built.dir, built.err = os.MkdirTemp("", "lablink-bench-") //nolint:usetesting // it outlives this test
+		if built.err != nil {
 			return
 		}
-		cmd := exec.Command("go", "build", "-o", built.dir, "./cmd/lablink")
+		cmd := exec.CommandContext(context.Background(), "go", "build", "-o", built.dir, "./cmd/lablink")
 		cmd.Dir = "../.."
 		if out, err := cmd.CombinedOutput(); err != nil {
 			built.err = fmt.Errorf("go build: %w\n%s", err, out)
@@ -52,7 +53,7 @@ func lablink(tb testing.TB) string {
 // of TempDir when this runs as root.
 func folder(tb testing.TB) string {
 	tb.Helper()
-	dir, err := os.MkdirTemp("", "lablink-bench-")
+	dir, err := os.MkdirTemp("", "lablink-bench-") //nolint:usetesting // its folder is closed to others
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -61,7 +62,7 @@ func folder(tb testing.TB) string {
 			tb.Error(err)
 		}
 	})
-	if err := os.Chmod(dir, 0o711); err != nil { //nolint:gosec // see above
+	if err := os.Chmod(dir, 0o711); err != nil {
 		tb.Fatal(err)
 	}
 	return dir
@@ -81,7 +82,7 @@ type process struct {
 // freeAddr is an address that nobody listens on at this moment.
 func freeAddr(tb testing.TB) string {
 	tb.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -133,7 +134,7 @@ func (p *process) start() time.Duration {
 		p.tb.Fatal(err)
 	}
 	defer log.Close()
-	p.cmd = exec.Command(p.path, p.args...)
+	p.cmd = exec.CommandContext(context.Background(), p.path, p.args...)
 	p.cmd.Env = environment(p.env)
 	p.cmd.Stdout, p.cmd.Stderr = log, log
 	began := time.Now()

@@ -3,7 +3,6 @@
 package bench_test
 
 import (
-	"context"
 	"fmt"
 	"slices"
 	"strconv"
@@ -45,57 +44,39 @@ func BenchmarkMemory(b *testing.B) {
 	}
 }
 
-// measureMemory asks what a waiting VM costs: when each has just been sent two
-// keep-alives, and after the collector of Go has run by itself.
+// measureMemory asks what a waiting VM costs, when each has been sent two
+// keep-alives: by then all buffers are there that a poll ever needs.
 func measureMemory(tb testing.TB, r *report, sc scale) {
 	needFiles(tb, sc.agents)
-	floorSoon, floorLater := bareMemory(tb, sc)
+	bare := newBare(tb, sc)
+	bare.start()
+	floor := settled(tb, bare.addr, make([]machine, sc.agents), bare.bareMemory)
+	bare.stop()
 
 	a := newAllocator(tb, sc)
-	before, _ := a.serveMemory()
-	a.gather()
-	soon, later := watch(tb, sc, a.swarm, a.serveMemory)
-	soon, later = soon.minus(before).over(sc.agents), later.minus(before).over(sc.agents)
-	if n := a.swarm.failures.Load(); n > 0 {
-		tb.Logf("%d polls had to be repeated", n)
-	}
-	a.swarm.stop()
+	ours := settled(tb, a.addr, a.db.machines, a.serveMemory)
 
 	const kib = 1024
-	name := func(s string) string { return fmt.Sprintf("memory per waiting VM of %d, %s", sc.agents, s) }
-	r.add(tb, figure{name("RSS"), "rss", "KiB", later.rss / kib, floorLater.rss / kib, "16 KiB or near the floor"})
-	r.add(tb, figure{name("RSS at once"), "rss-at-once", "KiB", soon.rss / kib, floorSoon.rss / kib, ""})
-	r.add(tb, figure{name("Go heap and stacks"), "heap-stack", "KiB", (later.heap + later.stack) / kib, (floorLater.heap + floorLater.stack) / kib, ""})
-	r.add(tb, figure{name("Go stacks"), "stack", "KiB", later.stack / kib, floorLater.stack / kib, ""})
+	add := func(name, key string, ours, floor float64, goal string) {
+		r.add(tb, figure{fmt.Sprintf("memory per waiting VM of %d, %s", sc.agents, name), key, "KiB", ours / kib, floor / kib, goal})
+	}
+	add("RSS", "rss", ours.rss, floor.rss, "16 KiB, or near the floor")
+	add("Go heap", "heap", ours.heap, floor.heap, "")
+	add("Go stacks", "stack", ours.stack, floor.stack, "")
 }
 
-func bareMemory(tb testing.TB, sc scale) (soon, later memory) {
-	p := newBare(tb, sc)
-	p.start()
-	before, _ := p.bareMemory()
-	swarm := newSwarm(tb, p.addr, make([]machine, sc.agents))
-	soon, later = watch(tb, sc, swarm, p.bareMemory)
-	swarm.stop()
-	p.stop()
-	return soon.minus(before).over(sc.agents), later.minus(before).over(sc.agents)
-}
-
-// watch measures once all agents have heard two keep-alives, and after a while.
-func watch(tb testing.TB, sc scale, s *swarm, measure func() (memory, int)) (soon, later memory) {
+// settled returns what each of the machines that wait adds to a server.
+func settled(tb testing.TB, addr string, machines []machine, measure func() (memory, int)) memory {
 	tb.Helper()
-	until(tb, "two keep-alives for every agent", func() bool { return s.heardAll(2) })
-	soon, held := measure()
-	if held != sc.agents {
-		tb.Fatalf("%d agents wait, want %d", held, sc.agents)
+	before, _ := measure()
+	swarm := newSwarm(tb, addr, machines)
+	defer swarm.stop()
+	until(tb, "two keep-alives for every agent", func() bool { return swarm.heardAll(2) })
+	after, held := measure()
+	if held != len(machines) {
+		tb.Fatalf("%d agents wait, want %d", held, len(machines))
 	}
-	if err := pause(context.Background(), sc.settle); err != nil {
-		tb.Fatal(err)
-	}
-	later, held = measure()
-	if held != sc.agents {
-		tb.Fatalf("%d agents wait after a while, want %d", held, sc.agents)
-	}
-	return soon, later
+	return after.minus(before).over(len(machines))
 }
 
 func BenchmarkLatency(b *testing.B) {

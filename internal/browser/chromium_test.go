@@ -69,13 +69,14 @@ func (c *chromium) person(t *testing.T, base string) *person {
 	if err != nil {
 		t.Fatal(err)
 	}
+	profile := made.BrowserContextID
 	t.Cleanup(func() {
-		_, err := chromedp.CallBrowser(c.ctx, target.DisposeBrowserContext, target.DisposeBrowserContextParams{BrowserContextID: made.BrowserContextID})
+		_, err := chromedp.CallBrowser(c.ctx, target.DisposeBrowserContext, target.DisposeBrowserContextParams{BrowserContextID: profile})
 		if err != nil {
 			t.Errorf("closing a browser: %v", err)
 		}
 	})
-	return &person{t, c, made.BrowserContextID, base}
+	return &person{t, c, profile, base}
 }
 
 // mayReadClipboard answers the question that the browser would ask.

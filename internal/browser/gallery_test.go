@@ -56,8 +56,8 @@ func participantPages(t *testing.T, c *chromium) {
 	p.sees("1 VM is free")
 	p.everybody("home")
 	p.fill(emailField, "ada@example.org")
-	p.fill(commandField, "hello, what is this?")
-	p.sees("This is not the command")
+	p.fill(commandField, notTheCommand)
+	p.sees(problem(notTheCommand))
 	p.everybody("home while typing something wrong")
 	p.fill(commandField, "9/0abcdefgh")
 	p.sees("codes start with 4/")
@@ -123,8 +123,9 @@ func participantPages(t *testing.T, c *chromium) {
 // although its button may be off.
 func (p *page) submitUnchecked() {
 	p.t.Helper()
+	p.mark()
 	eval[bool](p, "document.querySelector('form[method=post]').submit() || true")
-	p.until("the answer", "location.pathname !== '/' && document.readyState === 'complete' && performance.getEntriesByType('navigation')[0].loadEventEnd > 0")
+	p.until("the answer", "!window.marked && document.readyState === 'complete'")
 }
 
 func seatPages(t *testing.T, c *chromium) {
@@ -145,7 +146,7 @@ func seatPages(t *testing.T, c *chromium) {
 	p.everybody("seat, failed")
 	p.fill(freshField, "not the command")
 	p.click("button", "Send the fresh command")
-	p.until("the answer", "location.pathname === '/seat/code' && document.readyState === 'complete'")
+	p.sees(problem("not the command"))
 	p.everybody("seat, failed, with a wrong fresh command")
 	p.fill(freshField, s.command(""))
 	p.click("button", "Send the fresh command")

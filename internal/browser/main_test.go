@@ -2,7 +2,10 @@ package browser_test
 
 import (
 	"context"
+	"flag"
 	"os"
+	"runtime"
+	"strconv"
 	"testing"
 
 	"lablink/internal/agent/simhost"
@@ -20,12 +23,25 @@ func TestMain(m *testing.M) {
 			os.Exit(simhost.Script(os.Args[2:], os.Stdout, os.Stderr))
 		}
 	}
+	flag.Parse()
+	if !explicit("test.parallel") {
+		// Stories mostly wait, for agents and pages: more of them than processors fit.
+		if err := flag.Set("test.parallel", strconv.Itoa(2*runtime.GOMAXPROCS(0))); err != nil {
+			panic(err)
+		}
+	}
 	testkit.Main(m)
+}
+
+func explicit(name string) (yes bool) {
+	flag.Visit(func(f *flag.Flag) { yes = yes || f.Name == name })
+	return yes
 }
 
 // TestBrowser plays all stories in one Chromium, each of them with an allocator
 // of its own, and each person in them with cookies of their own.
 func TestBrowser(t *testing.T) {
+	t.Parallel()
 	c := startChromium(t)
 	for _, story := range []struct {
 		name string

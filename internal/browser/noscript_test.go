@@ -45,7 +45,7 @@ func withoutScript(t *testing.T, c *chromium) {
 	p.click("button", "Try again") // what was typed is still there
 	p.at("/seat")
 	p.sees("Your VM is being set up")
-	if n := p.count("button", "Copy"); n != 0 {
+	if n := p.count("button", "Copy the PIN"); n != 0 {
 		t.Errorf("there are %d buttons that copy, which they cannot", n)
 	}
 	m.letThrough()
@@ -61,7 +61,7 @@ func withoutScript(t *testing.T, c *chromium) {
 	p.sees(crd.ReasonCode)
 	p.fill(freshField, "not the command")
 	p.click("button", "Send the fresh command")
-	p.sees("This is not the command from Google's page")
+	p.sees(problem("not the command"))
 	p.fill(freshField, s.command(""))
 	p.click("button", "Send the fresh command")
 	m.letThrough()

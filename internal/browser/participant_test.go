@@ -2,6 +2,7 @@ package browser_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -28,6 +29,23 @@ func (p *page) asks(email, command string) {
 	p.fill(emailField, email)
 	p.fill(commandField, command)
 	p.click("button", submit)
+}
+
+// What people paste by mistake.
+const (
+	notTheCommand = "hello, what is this?"
+	anAddress     = "https://remotedesktop.google.com/headless"
+	withoutCode   = `DISPLAY= /opt/google/chrome-remote-desktop/start-host --redirect-url="` + fleet.RedirectURL + `" --name=$(hostname)`
+)
+
+// problem is what the grammar says of a wrong command.
+func problem(command string) string {
+	_, err := fleet.ParseCommand(command)
+	e, ok := errors.AsType[*fleet.Error](err)
+	if !ok {
+		panic("nothing is wrong with " + command)
+	}
+	return e.Message
 }
 
 // hostname and pin are what the page of a seat shows.
@@ -68,9 +86,9 @@ func fromStartToReady(t *testing.T, c *chromium) {
 	p.sees("3 VMs are free")
 
 	for _, paste := range []struct{ text, answer string }{
-		{"hello, what is this?", "This is not the command from Google's page"},
-		{"https://remotedesktop.google.com/headless", "That is a web address, not the command."},
-		{`DISPLAY= /opt/google/chrome-remote-desktop/start-host --redirect-url="` + fleet.RedirectURL + `" --name=$(hostname)`, "The part with --code is missing."},
+		{notTheCommand, problem(notTheCommand)},
+		{anAddress, problem(anAddress)},
+		{withoutCode, problem(withoutCode)},
 		{s.code(""), "That looks right."},
 		{s.command(""), "That looks right."},
 	} {
@@ -164,7 +182,6 @@ func sameSeat(t *testing.T, c *chromium) {
 	later.holds(s, "lab-1")
 
 	// Whoever fills in the form once more gets the same seat, with the new command.
-	s.Register("lab-2")
 	later.visit("/")
 	later.asks("Ada@Example.org ", s.command(""))
 	later.at("/seat")
@@ -214,6 +231,10 @@ func failedCode(t *testing.T, c *chromium) {
 	s := newSite(t, c, nil)
 	s.running("lab-1", "lab-2")
 	p := s.person().open("/")
+	p.fill(emailField, "ada@example.org")
+	p.fill(commandField, notTheCommand)
+	p.submitUnchecked()
+	p.sees("Almost there. Please check:")
 	expired := s.command("expired")
 	p.asks("ada@example.org", expired)
 	p.at("/seat")
@@ -244,6 +265,14 @@ func failedCode(t *testing.T, c *chromium) {
 	if n := s.seated("ada@example.org"); n != 1 {
 		t.Errorf("Ada holds %d VMs", n)
 	}
+
+	// Back, through pages that answered forms: the browser must not ask whether to
+	// send them again.
+	for range 3 {
+		p.back()
+	}
+	p.at("/")
+	p.sees("You already have a VM: " + hostname + ".")
 }
 
 func pressedTwice(t *testing.T, c *chromium) {
@@ -327,52 +356,4 @@ func (s *site) otherThan(hostname string) string {
 		}
 	}
 	return ""
-}
-
-func fullHouse(t *testing.T, c *chromium) {
-	s := newSite(t, c, nil)
-	s.running("lab-1")
-	ben := s.person().open("/")
-	ben.sees("1 VM is free")
-	ben.fill(emailField, "ben@example.org")
-	command := s.command("")
-	ben.fill(commandField, command)
-
-	ada := s.person().open("/")
-	ada.asks("ada@example.org", s.command(""))
-	ada.at("/seat")
-	ada.heading("Your VM is ready")
-
-	ben.sees("0 VMs are free", "The only VM is taken.", "This page updates itself", "Waiting for a free VM…")
-	// He had pressed the button a moment before the page could tell.
-	eval[chromedp.Void](ben, "document.querySelector('form[action=\"/api/request_vm\"]').submit()")
-	ben.sees("You have no VM yet: none was free when you asked.", "The only VM is taken.")
-	if ben.lastStatus() != 503 {
-		t.Errorf("the answer has status %d", ben.lastStatus())
-	}
-	if ben.value(emailField) != "ben@example.org" || ben.value(commandField) != command {
-		t.Errorf("what Ben typed is gone: %q, %q", ben.value(emailField), ben.value(commandField))
-	}
-
-	// While he types, the page around him may change, but not what he types.
-	ben.mark()
-	ben.fill(commandField, "half of a comm")
-	if err := s.Store.Release(t.Context(), fleet.Actor{Kind: "admin"}, "lab-1"); err != nil {
-		t.Fatal(err)
-	}
-	ada.heading("Your VM is no longer yours")
-	ben.sees("1 VM is free", "A VM is free for you.")
-	ben.press("and")
-	if got := ben.value(commandField); got != "half of a command" {
-		t.Errorf("the field holds %q", got)
-	}
-	ben.stillMarked()
-	ben.fill(commandField, command)
-	ben.click("button", submit)
-	ben.at("/seat")
-	ben.heading("Your VM is ready")
-	ben.holds(s, "lab-1")
-	if got := s.vm("lab-1").Email; got != "ben@example.org" {
-		t.Errorf("the VM belongs to %q", got)
-	}
 }

@@ -21,7 +21,7 @@ func (silentError) Silent() bool { return true }
 
 func newConfigCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "config", Short: "Check the configuration"}
-	cmd.AddCommand(&cobra.Command{
+	group(cmd, &cobra.Command{
 		Use:   "validate [FILE]",
 		Short: "Check a configuration file and list everything that is wrong with it",
 		Long: `Checks a configuration file by itself, without flags and environment. The first

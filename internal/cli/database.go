@@ -77,7 +77,7 @@ server takes it from the next request on.`,
 	}
 	addConfigFlags(reset.Flags())
 	reset.Flags().BoolVar(&fromStdin, "stdin", false, "read the new password from standard input")
-	cmd.AddCommand(reset)
+	group(cmd, reset)
 	return cmd
 }
 

@@ -55,9 +55,17 @@ To try it here:         lablink demo`,
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w (see %s --help)", err, cmd.CommandPath())}
 	})
-	root.AddCommand(newServeCommand(), newAgentCommand(), newDemoCommand(), newConfigCommand(), newMigrateCommand(),
+	group(root, newServeCommand(), newAgentCommand(), newDemoCommand(), newConfigCommand(), newMigrateCommand(),
 		newAdminCommand(), newVersionCommand(), newStartHostCommand(), newChromeRemoteDesktopCommand())
 	return root
+}
+
+// group makes cmd a command that only holds others.
+func group(cmd *cobra.Command, others ...*cobra.Command) {
+	cmd.SuggestionsMinimumDistance = 2
+	cmd.Args = noArgs // otherwise cobra takes an unknown command for a wish for help
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+	cmd.AddCommand(others...)
 }
 
 // fromEnvironment sets the flags that were not given from LABLINK_<FLAG>, or from
@@ -91,10 +99,14 @@ func (usageError) ExitCode() int { return 2 }
 
 // noArgs refuses arguments, as a usage error.
 func noArgs(cmd *cobra.Command, args []string) error {
-	if err := cobra.NoArgs(cmd, args); err != nil {
-		return usageError{err}
+	err := cobra.NoArgs(cmd, args)
+	if err == nil {
+		return nil
 	}
-	return nil
+	if like := cmd.SuggestionsFor(args[0]); len(like) > 0 {
+		err = fmt.Errorf("%w, did you mean %q?", err, like[0])
+	}
+	return usageError{err}
 }
 
 func newVersionCommand() *cobra.Command {

@@ -12,6 +12,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"lablink/internal/agent/simhost"
@@ -28,6 +29,8 @@ type Options struct {
 	Once   bool      // play a participant through all phases, then end
 	Binary string    // the lablink program, for the agents
 	Out    io.Writer // where the story is told
+
+	code string // as Google would hand it to the participant; a fresh one, but in tests
 }
 
 // demo is a running demo.
@@ -38,7 +41,6 @@ type demo struct {
 	user      string
 	password  string
 	startHost string
-	code      string // as Google would hand it to the participant
 	store     *store.Store
 	stopped   chan error // the allocator's end
 }
@@ -55,18 +57,25 @@ func Run(ctx context.Context, o Options) (err error) {
 	if err := os.Chmod(dir, 0o711); err != nil { //nolint:gosec // what is secret below is closed by itself
 		return err
 	}
-	d := &demo{Options: o, dir: dir, code: "4/0" + fleet.NewToken()[:32], stopped: make(chan error, 1)}
+	if o.code == "" {
+		o.code = "4/0" + fleet.NewToken()[:32]
+	}
+	d := &demo{Options: o, dir: dir, stopped: make(chan error, 1)}
 	if d.startHost, err = simhost.Install(filepath.Join(dir, "chrome-remote-desktop"), o.Binary); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	interrupted := func(err error) error {
+		if ctx.Err() != nil && !d.Once && errors.Is(err, context.Canceled) {
+			return nil // Ctrl-C is how a demo ends
+		}
+		return err
+	}
 
 	d.say("Starting the allocator and its private PostgreSQL ...")
 	began := time.Now()
 	stopAllocator, err := d.startAllocator(ctx)
 	if err != nil {
-		return err
+		return interrupted(err)
 	}
 	defer func() { err = errors.Join(err, stopAllocator()) }()
 	if d.Once {
@@ -81,12 +90,17 @@ func Run(ctx context.Context, o Options) (err error) {
 		d.took("Phase 1: the participant has a command from Google (simulated)", began)
 	}
 	machines, err := d.startMachines(ctx)
-	defer func() { err = errors.Join(err, machines.stop()) }()
+	defer func() {
+		if interrupted(err) != nil {
+			d.showLogs()
+		}
+		err = errors.Join(err, machines.stop())
+	}()
 	if err != nil {
-		return err
+		return interrupted(err)
 	}
 	if err := d.waitUntilAllWait(ctx); err != nil {
-		return err
+		return interrupted(err)
 	}
 	d.took(fmt.Sprintf("Phase 2: %d VMs have started, and wait", d.VMs), began)
 
@@ -103,6 +117,21 @@ func (d *demo) took(what string, since time.Time) {
 }
 
 func (d *demo) logFile() string { return filepath.Join(d.dir, "allocator.log") }
+
+// showLogs prints the ends of the logs, before they are removed.
+func (d *demo) showLogs() {
+	const shown = 10                                                   // lines
+	agents, _ := filepath.Glob(filepath.Join(d.dir, "*", "agent.log")) // the pattern is right
+	for _, name := range append(agents, d.logFile()) {
+		data, err := os.ReadFile(name)
+		if err != nil {
+			d.say("%s: %v", name, err)
+			continue
+		}
+		lines := strings.Split(strings.TrimSpace(string(data)), "\n")
+		d.say("\nThe end of %s:\n%s", name, strings.Join(lines[max(0, len(lines)-shown):], "\n"))
+	}
+}
 
 // startAllocator runs the server in this process, as "lablink serve" does, and
 // returns how to stop it.
@@ -144,7 +173,10 @@ func (d *demo) startAllocator(ctx context.Context) (stop func() error, err error
 		cancel()
 		return nil, errors.Join(err, log.Close())
 	case <-ctx.Done():
-		return nil, errors.Join(ctx.Err(), stop())
+		if err := stop(); err != nil {
+			return nil, err
+		}
+		return nil, ctx.Err()
 	}
 	if d.store, err = store.Open(ctx, databaseURL); err != nil {
 		return nil, errors.Join(err, stop())

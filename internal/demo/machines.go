@@ -108,7 +108,7 @@ func (d *demo) waitUntilAllWait(ctx context.Context) error {
 // watch asks done again and again until it is true; a minute is the most that
 // anything in the demo may take.
 func (d *demo) watch(ctx context.Context, limit time.Duration, what string, done func() (bool, error)) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("waited %v for %s; the logs are in %s", limit, what, d.dir))
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("waited %v for %s", limit, what))
 	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()

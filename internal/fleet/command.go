@@ -121,7 +121,7 @@ func parseFlags(words []string) (map[string]string, error) {
 		switch name {
 		case "--code", "--redirect-url", "--name":
 		default:
-			return nil, commandError("Google's command has no %q in it. On Google's page, copy the line that starts with DISPLAY=.", clip(name))
+			return nil, commandError("This is not the command from Google's page: %q does not belong in it. Copy the line that starts with DISPLAY=.", clip(name))
 		}
 		if _, twice := flags[name]; twice {
 			return nil, commandError("%s is there twice. Delete everything and paste the command once.", name)

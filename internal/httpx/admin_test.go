@@ -10,19 +10,20 @@ import (
 	"golang.org/x/crypto/bcrypt"
 )
 
-func hashOf(t *testing.T, password string) string {
+func hashOf(t *testing.T, password string) *string {
 	t.Helper()
 	hash, err := bcrypt.GenerateFromPassword([]byte(password), bcrypt.MinCost)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return string(hash)
+	s := string(hash)
+	return &s
 }
 
 // adminSite lets only the admin through, whose password's hash may change.
-func adminSite(t *testing.T, hash *atomic.Value, failures int) *site {
+func adminSite(t *testing.T, hash *atomic.Pointer[string], failures int) *site {
 	t.Helper()
-	admin := NewAdmin("admin", func(context.Context) (string, error) { return hash.Load().(string), nil }, NewLimiter(1, failures))
+	admin := NewAdmin("admin", func(context.Context) (string, error) { return *hash.Load(), nil }, NewLimiter(1, failures))
 	return serve(t, admin.Require(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}), JSONError))
 }
 
@@ -38,7 +39,7 @@ func login(t *testing.T, s *site, user, password string) answer {
 
 func TestAdmin(t *testing.T) {
 	t.Parallel()
-	var hash atomic.Value
+	var hash atomic.Pointer[string]
 	hash.Store(hashOf(t, "right"))
 	s := adminSite(t, &hash, 100)
 	for name, a := range map[string]answer{
@@ -69,7 +70,7 @@ func TestAdmin(t *testing.T) {
 	if a := login(t, s, "admin", "new"); a.status != http.StatusOK {
 		t.Errorf("the new password: %d", a.status)
 	}
-	hash.Store("")
+	hash.Store(new(string))
 	if a := login(t, s, "admin", ""); a.status != http.StatusServiceUnavailable {
 		t.Errorf("no password is set: %d", a.status)
 	}
@@ -77,7 +78,7 @@ func TestAdmin(t *testing.T) {
 
 func TestAdmin_OnlyFailuresCount(t *testing.T) {
 	t.Parallel()
-	var hash atomic.Value
+	var hash atomic.Pointer[string]
 	hash.Store(hashOf(t, "right"))
 	s := adminSite(t, &hash, 3)
 	for range 10 {
@@ -106,7 +107,7 @@ func TestAdmin_OnlyFailuresCount(t *testing.T) {
 // Guesses at once are counted one by one.
 func TestAdmin_GuessesAtOnce(t *testing.T) {
 	t.Parallel()
-	var hash atomic.Value
+	var hash atomic.Pointer[string]
 	hash.Store(hashOf(t, "right"))
 	s := adminSite(t, &hash, 5)
 	answers := make(chan int, 40)

@@ -79,7 +79,7 @@ func Observe(next http.Handler, logger *slog.Logger, trusted []netip.Prefix, obs
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r = begin(w, r, logger, trusted)
 		rec := &recorder{ResponseWriter: w}
-		defer end(rec, r, observe, onPanic)
+		defer func() { end(recover(), rec, r, observe, onPanic) }()
 		next.ServeHTTP(rec, r)
 	})
 }
@@ -91,10 +91,9 @@ func begin(w http.ResponseWriter, r *http.Request, logger *slog.Logger, trusted 
 	return r.WithContext(context.WithValue(r.Context(), infoKey{}, i))
 }
 
-// end is deferred by Observe.
-func end(rec *recorder, r *http.Request, observe Observer, onPanic ErrorWriter) {
+// end finishes a request that panicked with p, or did not, if p is nil.
+func end(p any, rec *recorder, r *http.Request, observe Observer, onPanic ErrorWriter) {
 	i := infoOf(r.Context())
-	p := recover()
 	aborted := p == http.ErrAbortHandler //nolint:errorlint // net/http compares the value itself
 	answered := rec.status != 0
 	if p != nil && !aborted {

@@ -36,7 +36,7 @@ func TestClientAddr(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := httptest.NewRequest(http.MethodGet, "/", http.NoBody)
+			r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", http.NoBody)
 			r.RemoteAddr = tc.remote
 			for _, f := range tc.forwarded {
 				r.Header.Add("X-Forwarded-For", f)

@@ -54,7 +54,7 @@ func TestEventStream(t *testing.T) {
 	}
 	for _, want := range []string{
 		"event: one\ndata: <p>a</p>\n",
-		"event: lines\ndata: a\ndata: b\ndata: \ndata: event: c\n",
+		"event: lines\n" + "data: a\n" + "data: b\n" + "data: \n" + "data: event: c\n",
 		"event: empty\ndata:\n",
 	} {
 		next <- struct{}{}

@@ -22,8 +22,7 @@ type binaries struct {
 func (b binaries) postgres() string { return filepath.Join(b.dir, "postgres") }
 func (b binaries) initdb() string   { return filepath.Join(b.dir, "initdb") }
 
-// oldest is the first version that has everything LabLink uses, among it DROP
-// DATABASE WITH (FORCE).
+// oldest is the oldest version that the PostgreSQL project maintains.
 const oldest = 14
 
 // usualPlaces are where packages put server programs without adding them to PATH.

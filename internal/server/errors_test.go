@@ -2,7 +2,6 @@ package server_test
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -61,9 +60,9 @@ func TestErrors_BadBodies(t *testing.T) {
 			continue
 		}
 		for _, hostname := range []string{`vm\u0000`, "VM-1", `\ud800`, "vm_1", strings.Repeat("a", 64)} {
-			body := fmt.Sprintf(`{"hostname": "%s", "status": "running", "gpu_status": "N/A", "delivery": 1, "result": "connected"}`, hostname)
+			body := `{"hostname": "` + hostname + `", "status": "running", "gpu_status": "N/A", "delivery": 1, "result": "connected"}`
 			if path == wire.PathInUse {
-				body = fmt.Sprintf(`{"hostname": "%s", "status": true}`, hostname)
+				body = `{"hostname": "` + hostname + `", "status": true}`
 			}
 			try("hostname "+hostname, asJSON, body, 400, "host name")
 		}
@@ -79,7 +78,7 @@ func TestErrors_MethodsAndPaths(t *testing.T) {
 	a.Register("vm-1")
 	for path, allow := range map[string]string{
 		wire.PathStartup: "POST", wire.PathCRDResult: "POST", wire.PathGPU: "POST", wire.PathInUse: "POST", wire.PathMetrics + "vm-1": "POST",
-		"/api/request_vm": "POST", "/api/vms": "POST", "/api/vms/vm-1": "DELETE",
+		"/api/vms": "POST", "/api/vms/vm-1": "DELETE",
 		wire.PathStatus: "GET, HEAD, POST", wire.PathStatus + "/vm-1": "GET, HEAD", "/api/unassigned_vms_count": "GET, HEAD",
 		"/": "GET, HEAD", "/seat": "GET, HEAD", "/healthz": "GET, HEAD", "/readyz": "GET, HEAD", "/metrics": "GET, HEAD",
 	} {

@@ -139,7 +139,7 @@ func TestLoginLimit(t *testing.T) {
 
 func TestLoginLimit_RightPasswordAfterwards(t *testing.T) {
 	t.Parallel()
-	a := testkit.Serve(t, testkit.ServeOptions{Configure: func(c *config.Config) { c.Limits.LoginFailuresPerMinute = 100 }})
+	a := testkit.Serve(t, testkit.ServeOptions{Configure: func(c *config.Config) { c.Limits.LoginFailuresPerMinute = 30 }})
 	wrong := testkit.Request{Method: http.MethodGet, Path: "/admin", Header: map[string]string{"Authorization": "Basic YWRtaW46d3Jvbmc="}}
 	for a.Do(t.Context(), wrong).Status == http.StatusUnauthorized {
 	}
@@ -174,6 +174,7 @@ func TestSlowRequestsEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
+	defer live.Close() // first: otherwise the body is read to its end, which it does not have
 	events := bufio.NewReader(resp.Body)
 
 	for what, text := range map[string]string{

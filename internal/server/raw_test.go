@@ -61,8 +61,8 @@ func (c *raw) answer() testkit.Response {
 // a word more.
 func (c *raw) reset() {
 	c.t.Helper()
-	if err := c.Conn.(*net.TCPConn).SetLinger(0); err != nil {
-		c.t.Error(err)
+	if tcp, ok := c.Conn.(*net.TCPConn); !ok || tcp.SetLinger(0) != nil {
+		c.t.Error("the connection cannot be reset")
 	}
 	c.Close()
 }

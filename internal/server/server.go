@@ -73,7 +73,7 @@ func (s *Server) Run(ctx context.Context) (err error) {
 			Dir: filepath.Join(s.Config.DataDir, "postgres"), Logger: s.Logger.With("part", "postgres"),
 		})
 		if err != nil {
-			return err
+			return s.startError(ctx, err)
 		}
 		databaseURL, privateDone = private.URL(), private.Done()
 		defer func() {
@@ -83,7 +83,7 @@ func (s *Server) Run(ctx context.Context) (err error) {
 		}()
 	}
 	if err := s.open(ctx, databaseURL); err != nil {
-		return err
+		return s.startError(ctx, err)
 	}
 	defer s.store.Close()
 	return s.serve(ctx, databaseURL, func() error {
@@ -92,6 +92,16 @@ func (s *Server) Run(ctx context.Context) (err error) {
 		}
 		return private.Err()
 	}, privateDone)
+}
+
+// startError makes nothing of what went wrong only because the process was told
+// to stop while it started.
+func (s *Server) startError(ctx context.Context, err error) error {
+	if ctx.Err() == nil {
+		return err
+	}
+	s.Logger.Info("stopped while starting", "error", err)
+	return nil
 }
 
 // open brings the database to this program's schema and connects to it.

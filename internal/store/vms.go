@@ -63,6 +63,14 @@ func (s *Store) RegisterVMs(ctx context.Context, actor fleet.Actor, hostnames []
 		if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock(hashtext('lablink.register'))`); err != nil {
 			return err
 		}
+		var taken []string
+		if err := tx.QueryRow(ctx, `SELECT coalesce(array_agg(hostname ORDER BY hostname), '{}') FROM vms
+			WHERE hostname = ANY($1) AND status <> 'destroyed'`, hostnames).Scan(&taken); err != nil {
+			return err
+		}
+		if len(taken) > 0 {
+			return fleet.Errorf(fleet.Conflict, "already registered: %s", join(taken))
+		}
 		var have int
 		if err := tx.QueryRow(ctx, `SELECT count(*) FROM vms WHERE provider = $1 AND status <> 'destroyed'`,
 			fleet.ProviderRegistered).Scan(&have); err != nil {
@@ -71,14 +79,6 @@ func (s *Store) RegisterVMs(ctx context.Context, actor fleet.Actor, hostnames []
 		if have+len(hostnames) > most {
 			return fleet.FieldErrorf("hostnames", "%d more machines would make %d, at most %d may be registered (limits.max_registered)",
 				len(hostnames), have+len(hostnames), most)
-		}
-		var taken []string
-		if err := tx.QueryRow(ctx, `SELECT coalesce(array_agg(hostname ORDER BY hostname), '{}') FROM vms
-			WHERE hostname = ANY($1) AND status <> 'destroyed'`, hostnames).Scan(&taken); err != nil {
-			return err
-		}
-		if len(taken) > 0 {
-			return fleet.Errorf(fleet.Conflict, "already registered: %s", join(taken))
 		}
 		_, err := tx.Exec(ctx, `
 			WITH given AS (SELECT * FROM unnest($1::text[], $2::bytea[]) AS g(hostname, token)),

@@ -52,6 +52,11 @@ const setupTime = 2 * time.Minute
 //
 //	func TestMain(m *testing.M) { testkit.Main(m) }
 func Main(m *testing.M) {
+	os.Exit(Run(m)) //nolint:revive // this is the end of TestMain
+}
+
+// Run is Main for packages that clean up after it. It returns the exit code.
+func Run(m *testing.M) int {
 	code := m.Run()
 	if err := stopShared(); err != nil {
 		fmt.Fprintln(os.Stderr, "testkit:", err)
@@ -64,7 +69,7 @@ func Main(m *testing.M) {
 			code = 1
 		}
 	}
-	os.Exit(code) //nolint:revive // this is the end of TestMain
+	return code
 }
 
 // DB returns the URL of a migrated, empty database of the test's own, which is

@@ -176,25 +176,25 @@ func TestAgentCommand(t *testing.T) {
 	page := s.adminBrowser().post("/admin/instances/register", "hostnames", "lab-1").want(http.StatusOK)
 	command := strings.ReplaceAll(page.attr(".copy", "data-copy"), "/etc/lablink", etc)
 	s.must(os.MkdirAll(etc, 0o755))
-	s.must(os.WriteFile(filepath.Join(etc, "token"), []byte("old"), 0o644))
+	s.must(os.WriteFile(filepath.Join(etc, "agent-token"), []byte("old"), 0o644))
 	s.must(os.WriteFile(filepath.Join(dir, "lablink"), []byte("#!/bin/sh\necho \"$@\" >"+seen+"\n"), 0o755))
 	for _, shell := range []string{"sh", "bash"} {
 		cmd := exec.CommandContext(t.Context(), shell, "-c", command)
-		cmd.Env = append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"))
+		cmd.Env = append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"), "SUDO_USER=grace")
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Fatalf("%s: %v\n%s\n%s", shell, err, command, out)
 		}
-		token, err := os.ReadFile(filepath.Join(etc, "token"))
+		token, err := os.ReadFile(filepath.Join(etc, "agent-token"))
 		s.must(err)
 		if m, err := s.store.MachineByToken(t.Context(), fleet.HashToken(strings.TrimSpace(string(token)))); err != nil || m.Hostname != "lab-1" {
 			t.Errorf("%s: the file holds the token of %+v (%v)", shell, m, err)
 		}
-		if fi, err := os.Stat(filepath.Join(etc, "token")); err != nil || fi.Mode().Perm() != 0o600 {
+		if fi, err := os.Stat(filepath.Join(etc, "agent-token")); err != nil || fi.Mode().Perm() != 0o600 {
 			t.Errorf("%s: %v, %v", shell, fi.Mode(), err)
 		}
 		args, err := os.ReadFile(seen)
 		s.must(err)
-		want := "agent --allocator " + s.server.URL + " --hostname lab-1 --token-file " + etc + "/token\n"
+		want := "agent --allocator " + s.server.URL + " --hostname lab-1 --token-file " + etc + "/agent-token --user grace\n"
 		if string(args) != want {
 			t.Errorf("%s: got %q, want %q", shell, args, want)
 		}

@@ -8,6 +8,7 @@ package web
 
 import (
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -95,6 +96,8 @@ func (w *Web) Routes(mux *http.ServeMux) {
 	participant("POST /seat/forget", w.postForget)
 	participant("GET /static/{file...}", w.getStatic)
 	participant("GET /favicon.ico", w.getFavicon)
+	participant("GET /seat/code", goTo("/seat"))
+	participant("GET /seat/forget", goTo("/"))
 
 	admin := func(pattern string, h httpx.Handler) { mux.Handle(pattern, w.admin(httpx.Adapt(h, w.Error), w.Error)) }
 	admin("GET /admin", w.getOverview)
@@ -108,6 +111,7 @@ func (w *Web) Routes(mux *http.ServeMux) {
 	admin("POST /admin/instances/{hostname}/remove", w.postRemove)
 	admin("POST /admin/instances/{hostname}/token", w.postToken)
 	admin("POST /admin/instances/{hostname}/pin", w.postPIN)
+	admin("GET /admin/instances/{hostname}/{action}", goTo("/admin/instances/{hostname}"))
 	// Nothing under /admin tells strangers whether it exists.
 	admin("/admin", notFound)
 	admin("/admin/", notFound)
@@ -123,4 +127,14 @@ func (w *Web) NotFound() http.Handler {
 		}
 		page.ServeHTTP(rw, r)
 	})
+}
+
+// goTo answers whoever comes back to a page that answered a form, which cannot
+// be shown again, with the page that has the form.
+func goTo(address string) httpx.Handler {
+	return func(rw http.ResponseWriter, r *http.Request) error {
+		// A host name of another kind leads to an address of ours, too.
+		http.Redirect(rw, r, strings.ReplaceAll(address, "{hostname}", url.PathEscape(r.PathValue("hostname"))), http.StatusSeeOther)
+		return nil
+	}
 }

@@ -4,6 +4,9 @@
 
   document.documentElement.classList.add('js')
 
+  // A page that answered a form becomes one that can be asked for: Reload and Back would send the form again.
+  history.replaceState(history.state, '', location.pathname === '/api/request_vm' ? '/' : undefined)
+
   document.addEventListener('click', function (event) {
     var button = event.target.closest('[data-copy]')
     if (!button) return
@@ -11,12 +14,17 @@
   })
 
   function say(button, words) {
-    if (!button.dataset.words) button.dataset.words = button.textContent
+    if (!button.dataset.words) {
+      button.dataset.words = button.textContent
+      button.dataset.label = button.getAttribute('aria-label') || button.textContent
+    }
     button.textContent = words
+    button.setAttribute('aria-label', words)
     document.getElementById('said').textContent = words
     clearTimeout(button.timer)
     button.timer = setTimeout(function () {
       button.textContent = button.dataset.words
+      button.setAttribute('aria-label', button.dataset.label)
       document.getElementById('said').textContent = ''
     }, 2500)
   }
