@@ -158,12 +158,12 @@ func (a account) checkReach(dir string) error {
 // blockedAt names the uppermost folder on the way to dir that the account may
 // not pass, by mode bits; dir itself if they show none.
 func (a account) blockedAt(dir string) (string, error) {
-	real, err := filepath.EvalSymlinks(dir)
+	resolved, err := filepath.EvalSymlinks(dir)
 	if err != nil {
 		return "", err
 	}
 	path := "/"
-	for _, part := range strings.Split(real, "/") {
+	for part := range strings.SplitSeq(resolved, "/") {
 		path = filepath.Join(path, part)
 		fi, err := os.Stat(path)
 		if err != nil {

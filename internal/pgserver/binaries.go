@@ -34,7 +34,8 @@ var usualPlaces = []string{
 	"/home/linuxbrew/.linuxbrew/opt/postgresql@*/bin",
 }
 
-const howToInstall = "install them (Debian, Ubuntu: apt install postgresql; Red Hat, Fedora: dnf install postgresql-server; macOS: brew install postgresql@17), or give --database-url of a server"
+const howToInstall = "install them (Debian, Ubuntu: apt install postgresql; Red Hat, Fedora: dnf install postgresql-server; " +
+	"macOS: brew install postgresql@17), or give --database-url of a server"
 
 // findBinaries looks in PATH, asks pg_config, and tries the usual places, the
 // newest first. An existing cluster of version want (else "") decides.

@@ -57,7 +57,7 @@ func (s *Server) makeCluster(ctx context.Context, b binaries, sync bool) error {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(staging)
+	defer func() { _ = os.RemoveAll(staging) }() // it is gone after success; what is left, the next start removes
 	if err := s.acct.own(staging); err != nil {
 		return err
 	}

@@ -69,7 +69,8 @@ func (l layout) check() error {
 		return err
 	}
 	if len(inData) > 0 {
-		return fmt.Errorf("%s is not empty but has no PG_VERSION, so it is not a complete PostgreSQL data folder; it is left as it is: restore it from a backup, or move it away to start empty", l.data())
+		return fmt.Errorf("%s is not empty but has no PG_VERSION, so it is not a complete PostgreSQL data folder; "+
+			"it is left as it is: restore it from a backup, or move it away to start empty", l.data())
 	}
 	return nil
 }
@@ -119,7 +120,7 @@ func (l layout) create(a account) error {
 		if err := os.Chown(l.dir, -1, a.gid); err != nil {
 			return err
 		}
-		if err := os.Chmod(l.dir, 0o710); err != nil {
+		if err := os.Chmod(l.dir, 0o710); err != nil { //nolint:gosec // see above
 			return err
 		}
 	}
@@ -134,13 +135,13 @@ func makeParents(dir string) error {
 	if err := makeParents(filepath.Dir(dir)); err != nil {
 		return err
 	}
-	if err := os.Mkdir(dir, 0o711); err != nil {
+	if err := os.Mkdir(dir, 0o711); err != nil { //nolint:gosec // the server's user must pass
 		if errors.Is(err, fs.ErrExist) {
 			return nil
 		}
 		return err
 	}
-	return os.Chmod(dir, 0o711)
+	return os.Chmod(dir, 0o711) //nolint:gosec // the server's user must pass
 }
 
 // removeLeftovers deletes clusters whose making was interrupted. They never held
@@ -166,9 +167,9 @@ func (l layout) writeAuth(a account) error {
 	hba := note +
 		"local  all          " + superuser + "  peer map=lablink\n" +
 		"local  replication  " + superuser + "  peer map=lablink\n" +
-		"local  all          all       scram-sha-256\n"
+		"local  all          all       scram-sha-256\n" //nolint:dupword // databases and users
 	// A name in quotes is taken as it is, without special words or characters.
-	ident := note + fmt.Sprintf("lablink  \"%s\"  %s\n", strings.ReplaceAll(a.callerName, `"`, `""`), superuser)
+	ident := note + fmt.Sprintf("lablink  %s  %s\n", `"`+strings.ReplaceAll(a.callerName, `"`, `""`)+`"`, superuser)
 	for path, text := range map[string]string{l.hba(): hba, l.ident(): ident} {
 		if err := writeFile(path, text, a.gid, a.switchUser); err != nil {
 			return err
@@ -250,7 +251,7 @@ func lockFile(path string) (*os.File, error) {
 	}
 	err = f.Truncate(0)
 	if err == nil {
-		_, err = f.WriteString(fmt.Sprintln(os.Getpid()))
+		_, err = fmt.Fprintln(f, os.Getpid())
 	}
 	if err != nil {
 		f.Close()

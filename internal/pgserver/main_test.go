@@ -35,7 +35,7 @@ func helper(dir string) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	fmt.Println(s.PID())
+	fmt.Fprintln(os.Stdout, s.PID())
 	_, _ = io.Copy(io.Discard, os.Stdin) // until the test lets go or kills us
 	if err := s.Stop(context.Background()); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -98,11 +98,15 @@ func testContext(t *testing.T) context.Context {
 // tempDir is a folder that other users may pass, unlike t.TempDir.
 func tempDir(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "lablink-pgserver-")
+	dir, err := os.MkdirTemp("", "lablink-pgserver-") //nolint:usetesting // see above
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
 	if err := os.Chmod(dir, 0o711); err != nil {
 		t.Fatal(err)
 	}

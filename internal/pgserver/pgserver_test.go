@@ -285,7 +285,7 @@ func TestServer_StopAtOnce(t *testing.T) {
 // socket, and a URL that libpq understands too.
 func TestStart_LongPath(t *testing.T) {
 	t.Parallel()
-	dir := filepath.Join(tempDir(t), strings.Repeat("long ", 20), "a,b'c\"d=100%", strings.Repeat("x", 100))
+	dir := filepath.Join(tempDir(t), strings.Repeat("long ", 20), "a,b'c\"d=100%", strings.Repeat("x", 100)) //nolint:gocritic // a trap on purpose
 	s := start(t, options(dir))
 	query(t, s.URL(), "CREATE TABLE kept (v text); INSERT INTO kept VALUES ('yes')")
 	bin, err := findBinaries(testContext(t), "", "")

@@ -144,6 +144,7 @@ func adoptable(data string) (postmaster, bool, error) {
 		if err := os.Remove(pidFile(data)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return pm, false, err
 		}
+	default: // there is none, or only its file
 	}
 	return pm, false, nil
 }

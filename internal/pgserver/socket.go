@@ -51,7 +51,7 @@ func makeSocketDir(l layout, a account) (socketDir, error) {
 		if !fi.IsDir() {
 			return inside, fmt.Errorf("%s is not a folder", inside.path)
 		}
-		return inside, errors.Join(a.own(inside.path), os.Chmod(inside.path, 0o700))
+		return inside, errors.Join(a.own(inside.path), os.Chmod(inside.path, 0o700)) //nolint:gosec // a folder
 	}
 
 	if b, err := os.ReadFile(l.socketPath()); err == nil {
