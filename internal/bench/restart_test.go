@@ -45,7 +45,7 @@ func measureRestart(tb testing.TB, r *report, sc scale) {
 // restart returns the medians.
 func restart(tb testing.TB, sc scale, p *process, s *swarm, all func() bool) (ready, again time.Duration) {
 	tb.Helper()
-	var readies, agains []time.Duration
+	var readies, untilAll []time.Duration
 	for range sc.repeat {
 		until(tb, "all agents to wait", all)
 		// An agent that was held comes back at once, one that was not backs off.
@@ -54,9 +54,9 @@ func restart(tb testing.TB, sc scale, p *process, s *swarm, all func() bool) (re
 		p.kill()
 		readies = append(readies, p.start())
 		until(tb, "all agents to wait again", all)
-		agains = append(agains, time.Since(began))
+		untilAll = append(untilAll, time.Since(began))
 	}
-	return percentile(readies, .5), percentile(agains, .5)
+	return percentile(readies, .5), percentile(untilAll, .5)
 }
 
 func BenchmarkStart(b *testing.B) {

@@ -107,7 +107,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	if d.Once {
 		return d.playParticipant(ctx)
 	}
-	return d.narrate(ctx)
+	return interrupted(d.narrate(ctx))
 }
 
 func (d *demo) say(format string, args ...any) { fmt.Fprintf(d.Out, format+"\n", args...) }

@@ -119,48 +119,57 @@ func (s *Store) afterWriting(ctx context.Context, vm, delivery int64, to fleet.S
 	return err
 }
 
-// Acknowledge stores what the agent says became of a delivery. Repeating it is
-// harmless. A delivery that was replaced by a newer one, or that does not fit
-// the seat's state, is a Conflict.
+// Acknowledge stores what the agent says became of a delivery: EventConnect,
+// EventFail or EventClean. Repeating it is harmless. A delivery that was replaced
+// by a newer one, or that does not fit the seat's state, is a Conflict.
 func (s *Store) Acknowledge(ctx context.Context, actor fleet.Actor, hostname string, delivery int64, e fleet.SeatEvent, reason string) error {
-	return s.transact(ctx, func(tx pgx.Tx) error {
-		var vm, current int64
-		var state fleet.SeatState
-		err := tx.QueryRow(ctx, `SELECT id, seat, coalesce(delivery, 0) FROM vms WHERE hostname = $1 AND status <> 'destroyed' FOR UPDATE`,
-			hostname).Scan(&vm, &state, &current)
-		if errors.Is(err, pgx.ErrNoRows) {
-			return noVM(hostname)
-		}
-		if err != nil {
-			return err
-		}
-		if current != delivery {
-			return fleet.Errorf(fleet.Conflict, "delivery %d of %s is not the current one", delivery, hostname)
-		}
-		// A failure while releasing is a failed clean-up, whatever the agent calls it.
-		if e == fleet.EventFail && (state == fleet.SeatReleasing || state == fleet.SeatUnclean) {
-			e = fleet.EventCleanFailed
-		}
-		next, ok := state.Next(e)
-		switch {
-		case e == fleet.EventClean && state == fleet.SeatNone:
-			return nil // confirmed before
-		case !ok:
-			return fleet.Errorf(fleet.Conflict, "delivery %d of %s cannot end in %q: the seat is %s", delivery, hostname, e, state)
-		case next == state:
-			return nil
-		}
-		if _, err := tx.Exec(ctx, `UPDATE vms SET seat = $2, seat_reason = $3, seat_changed = now(), last_seen_at = now() WHERE id = $1`,
-			vm, next, reason); err != nil {
-			return err
-		}
-		return record(ctx, tx, vm, actor, acknowledged[e], reason)
-	})
+	from, to, what := acknowledgements(e)
+	var state fleet.SeatState
+	var current int64
+	var allowed bool
+	err := s.pool.QueryRow(ctx, `
+		WITH old AS (SELECT id, seat, coalesce(delivery, 0) AS delivery FROM vms
+			WHERE hostname = $1 AND status <> 'destroyed' FOR UPDATE),
+		move AS (SELECT * FROM unnest($3::text[], $4::text[], $5::text[]) AS m(from_seat, to_seat, what)),
+		v AS (UPDATE vms SET seat = m.to_seat, seat_reason = $6, seat_changed = now(), last_seen_at = now()
+			FROM old JOIN move m ON m.from_seat = old.seat
+			WHERE vms.id = old.id AND old.delivery = $2 AND m.to_seat <> old.seat RETURNING vms.id, m.what),
+		history AS (INSERT INTO vm_events (vm, actor, address, what, detail) SELECT id, $7, $8, what, $6 FROM v)
+		SELECT seat, delivery, EXISTS (SELECT FROM move WHERE from_seat = old.seat) FROM old`,
+		hostname, delivery, from, to, what, reason, actor.Kind, actor.Address).Scan(&state, &current, &allowed)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return noVM(hostname)
+	case err != nil:
+		return err
+	case current != delivery:
+		return fleet.Errorf(fleet.Conflict, "delivery %d of %s is not the current one", delivery, hostname)
+	case e == fleet.EventClean && state == fleet.SeatNone: // confirmed before
+		return nil
+	case !allowed:
+		return fleet.Errorf(fleet.Conflict, "delivery %d of %s cannot end in %q: the seat is %s", delivery, hostname, e, state)
+	default:
+		return nil
+	}
 }
 
-var acknowledged = map[fleet.SeatEvent]string{
-	fleet.EventConnect:     "connected",
-	fleet.EventFail:        "set-up failed",
-	fleet.EventClean:       "free again",
-	fleet.EventCleanFailed: "clean-up failed",
+// acknowledgements lists the transitions of a result, and how the history names
+// them. A failure while releasing is a failed clean-up, whatever the agent calls
+// it.
+func acknowledgements(e fleet.SeatEvent) (from, to []fleet.SeatState, what []string) {
+	names := map[fleet.SeatEvent]string{
+		fleet.EventConnect: "connected", fleet.EventFail: "set-up failed",
+		fleet.EventClean: "free again", fleet.EventCleanFailed: "clean-up failed",
+	}
+	events := []fleet.SeatEvent{e}
+	if e == fleet.EventFail {
+		events = append(events, fleet.EventCleanFailed)
+	}
+	for _, e := range events {
+		for _, state := range fleet.From(e) {
+			next, _ := state.Next(e)
+			from, to, what = append(from, state), append(to, next), append(what, names[e])
+		}
+	}
+	return from, to, what
 }

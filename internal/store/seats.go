@@ -11,7 +11,9 @@ import (
 	"lablink/internal/fleet"
 )
 
-const seatColumns = `v.seat_id, v.hostname, v.useremail, v.pin, v.seat, v.seat_reason, v.seat_since, v.seat_changed`
+// seatColumns are all empty where v is the empty side of an outer join.
+const seatColumns = `coalesce(v.seat_id, 0), coalesce(v.hostname, ''), coalesce(v.useremail, ''), coalesce(v.pin, ''),
+	coalesce(v.seat, 'none'), coalesce(v.seat_reason, ''), coalesce(v.seat_since, 'epoch'), coalesce(v.seat_changed, 'epoch')`
 
 func scanSeat(row pgx.Row) (fleet.Seat, error) {
 	var s fleet.Seat
@@ -104,18 +106,14 @@ func (s *Store) Assign(ctx context.Context, r Request) (fleet.Seat, error) {
 // one which has ended; NotFound that it never had one.
 func (s *Store) SeatOf(ctx context.Context, browser []byte) (fleet.Seat, error) {
 	seat, err := scanSeat(s.pool.QueryRow(ctx, `SELECT `+seatColumns+`, `+waiting+`
-		FROM seat_sessions b JOIN vms v ON v.seat_id = b.seat_id WHERE b.hash = $1 AND v.useremail IS NOT NULL`, browser))
-	if !errors.Is(err, pgx.ErrNoRows) {
-		return seat, err
+		FROM seat_sessions b LEFT JOIN vms v ON v.seat_id = b.seat_id AND v.useremail IS NOT NULL WHERE b.hash = $1`, browser))
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return seat, fleet.Errorf(fleet.NotFound, "This browser has no VM yet.")
+	case err == nil && seat.ID == 0:
+		return seat, ErrNoSeat
 	}
-	var had bool
-	if err := s.pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM seat_sessions WHERE hash = $1)`, browser).Scan(&had); err != nil {
-		return fleet.Seat{}, err
-	}
-	if had {
-		return fleet.Seat{}, ErrNoSeat
-	}
-	return fleet.Seat{}, fleet.Errorf(fleet.NotFound, "This browser has no VM yet.")
+	return seat, err
 }
 
 // ForgetBrowser makes a browser forget its seat; the seat itself stays.
