@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 
@@ -22,9 +23,12 @@ func (s *Server) startListener(connected chan struct{}) {
 	var once sync.Once
 	s.listen = &store.Listener{
 		Store: s.store, Logger: s.Logger.With("part", "listener"),
-		Connected: func(ctx context.Context) {
+		Connected: func(ctx context.Context) error {
+			if err := s.recover(ctx); err != nil {
+				return err
+			}
 			once.Do(func() { close(connected) })
-			s.recover(ctx)
+			return nil
 		},
 		Command: func(hostname string) {
 			s.metrics.notifications.WithLabelValues("vm_updates").Inc()
@@ -40,7 +44,7 @@ func (s *Server) startListener(connected chan struct{}) {
 
 // recover makes up for what may have happened while nobody listened: anything may
 // have been missed, and a crash of PostgreSQL has emptied the table of polls.
-func (s *Server) recover(ctx context.Context) {
+func (s *Server) recover(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
 	held := s.hub.Held()
@@ -49,25 +53,28 @@ func (s *Server) recover(ctx context.Context) {
 		hostnames, ids = append(hostnames, name), append(ids, id)
 	}
 	if err := s.store.Heartbeat(ctx, s.replica); err != nil {
-		s.Logger.Error("heartbeat failed", "error", err)
+		return fmt.Errorf("heartbeat: %w", err)
 	}
 	if err := s.store.RestorePolls(ctx, s.replica, hostnames, ids); err != nil {
-		s.Logger.Error("polls could not be noted again", "error", err)
+		return fmt.Errorf("note the polls again: %w", err)
 	}
-	s.recheck(ctx)
+	if err := s.recheck(ctx); err != nil {
+		return err
+	}
 	s.feed.PublishAll()
+	return nil
 }
 
 // recheck wakes the polls of VMs that have something to fetch.
-func (s *Server) recheck(ctx context.Context) {
+func (s *Server) recheck(ctx context.Context) error {
 	hostnames, err := s.store.Pending(ctx)
 	if err != nil {
-		s.Logger.Error("could not look for VMs with something to fetch", "error", err)
-		return
+		return fmt.Errorf("look for VMs with something to fetch: %w", err)
 	}
 	for _, name := range hostnames {
 		s.hub.Wake(name)
 	}
+	return nil
 }
 
 // beat tells the other replicas that this one lives.
@@ -82,7 +89,9 @@ func (s *Server) beat(ctx context.Context) {
 func (s *Server) sweep(ctx context.Context) {
 	var swept time.Time
 	s.every(ctx, recheckEvery, func(ctx context.Context) {
-		s.recheck(ctx)
+		if err := s.recheck(ctx); err != nil && ctx.Err() == nil {
+			s.Logger.Error("regular check failed", "error", err)
+		}
 		if time.Since(swept) < sweepEvery {
 			return
 		}

@@ -25,13 +25,14 @@ const pingEvery = 5 * time.Second
 
 // Listener hears the database's notifications on a connection of its own. They
 // are hints: after each (re)connection Connected is called, because anything may
-// have been missed, and the receiver reads the database again.
+// have been missed, and the receiver reads the database again. If that fails,
+// the connection is made anew.
 type Listener struct {
 	Store     *Store
 	Logger    *slog.Logger
-	Connected func(context.Context) // the connection listens from now on; it hears the next notification when this returns
-	Command   func(hostname string) // this VM has something to fetch
-	Changed   func(hostname string) // this VM's visible state changed
+	Connected func(context.Context) error // the connection listens from now on; it hears the next notification when this returns
+	Command   func(hostname string)       // this VM has something to fetch
+	Changed   func(hostname string)       // this VM's visible state changed
 
 	listening atomic.Bool
 }
@@ -49,6 +50,9 @@ func (l *Listener) Run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
+		// What ended this connection has probably ended those of the pool, each of which
+		// would be an error for somebody.
+		l.Store.pool.Reset()
 		if time.Since(start) > 10*time.Second {
 			backoff = 50 * time.Millisecond
 		}
@@ -76,8 +80,10 @@ func (l *Listener) listen(ctx context.Context) error {
 	if _, err := conn.Exec(ctx, "LISTEN "+channelUpdates+"; LISTEN "+channelChanges); err != nil {
 		return err
 	}
+	if err := l.Connected(ctx); err != nil {
+		return err
+	}
 	l.listening.Store(true)
-	l.Connected(ctx)
 	for {
 		wait, cancel := context.WithTimeout(ctx, pingEvery)
 		n, err := conn.WaitForNotification(wait)
