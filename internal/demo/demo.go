@@ -42,7 +42,8 @@ type demo struct {
 	password  string
 	startHost string
 	store     *store.Store
-	stopped   chan error // the allocator's end
+	stopped   chan error  // the allocator's end
+	gone      chan string // the hostnames of agents that ended
 }
 
 // Run runs the demo until ctx ends or, with Once, until the participant has
@@ -60,7 +61,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	if o.code == "" {
 		o.code = "4/0" + fleet.NewToken()[:32]
 	}
-	d := &demo{Options: o, dir: dir, stopped: make(chan error, 1)}
+	d := &demo{Options: o, dir: dir, stopped: make(chan error, 1), gone: make(chan string, o.VMs)}
 	if d.startHost, err = simhost.Install(filepath.Join(dir, "chrome-remote-desktop"), o.Binary); err != nil {
 		return err
 	}

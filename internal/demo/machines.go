@@ -19,23 +19,38 @@ import (
 // phaseTimeout bounds each phase: everything here takes far less than a second.
 const phaseTimeout = time.Minute
 
-// machines are agents, each a process with a home of its own.
-type machines []*exec.Cmd
+// machine is an agent: a process with a home of its own.
+type machine struct {
+	hostname string
+	cmd      *exec.Cmd
+	ended    chan struct{} // closed when err says how it ended
+	err      error
+}
+
+type machines []*machine
 
 // stop ends the agents and waits for them.
-func (m machines) stop() error {
+func (ms machines) stop() error {
 	var errs []error
-	for _, cmd := range m {
-		if err := cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+	for _, m := range ms {
+		if err := m.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
 			errs = append(errs, err)
 		}
 	}
-	for _, cmd := range m {
-		if err := cmd.Wait(); err != nil {
-			errs = append(errs, fmt.Errorf("agent: %w", err))
+	for _, m := range ms {
+		<-m.ended
+		if m.err != nil {
+			errs = append(errs, fmt.Errorf("agent of %s: %w", m.hostname, m.err))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// await waits for the machine's process, and reports its end to the demo.
+func (m *machine) await(gone chan<- string) {
+	m.err = m.cmd.Wait()
+	close(m.ended)
+	gone <- m.hostname
 }
 
 func (d *demo) home(hostname string) string { return filepath.Join(d.dir, hostname) }
@@ -59,7 +74,9 @@ func (d *demo) startMachines(ctx context.Context) (machines, error) {
 		if err != nil {
 			return started, err
 		}
-		started = append(started, cmd)
+		m := &machine{hostname: vm.Hostname, cmd: cmd, ended: make(chan struct{})}
+		started = append(started, m)
+		go m.await(d.gone)
 	}
 	return started, nil
 }
@@ -122,6 +139,8 @@ func (d *demo) watch(ctx context.Context, limit time.Duration, what string, done
 		case err := <-d.stopped:
 			d.stopped <- err
 			return fmt.Errorf("the allocator ended: %w", err)
+		case hostname := <-d.gone:
+			return fmt.Errorf("the agent of %s ended", hostname)
 		case <-tick.C:
 		}
 	}

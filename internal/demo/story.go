@@ -44,6 +44,9 @@ What to do now
 		case err := <-d.stopped:
 			d.stopped <- err
 			return fmt.Errorf("the allocator ended: %w", err)
+		case hostname := <-d.gone:
+			d.say("The agent of %s ended; its log is %s/agent.log", hostname, d.home(hostname))
+			continue
 		case <-tick.C:
 		}
 		if err := d.tell(ctx, told); err != nil && ctx.Err() == nil {

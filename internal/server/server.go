@@ -149,7 +149,7 @@ func (s *Server) serve(ctx context.Context, databaseURL string, databaseErr func
 	}
 	listener, err := listen(ctx, s.Config.Listen)
 	if err != nil {
-		return fmt.Errorf("cannot listen on %s: %w", s.Config.Listen, err)
+		return fmt.Errorf("cannot listen there, choose another address with --listen: %w", err)
 	}
 	hs := &http.Server{
 		Handler:           handler,
