@@ -55,6 +55,7 @@ type Timing struct {
 	Repeat        time.Duration // of what has not changed: 1 minute
 	GPULimit      time.Duration // for nvidia-smi: 10 s
 	Stop          time.Duration // for each step of a clean-up: 1 minute
+	Report        time.Duration // for a result to be taken, all tries together: 10 minutes
 }
 
 // Agent is one VM's agent. Make it with New.
@@ -120,7 +121,7 @@ func (cfg *Config) defaults() {
 		{&t.HeaderSilence, 90 * time.Second}, {&t.SilenceMargin, 15 * time.Second}, {&t.MaxSilence, 10 * time.Minute},
 		{&t.RetryMin, time.Second}, {&t.RetryMax, time.Minute}, {&t.AtOnce, time.Second},
 		{&t.StatusEvery, 5 * time.Second}, {&t.ProbeEvery, 20 * time.Second}, {&t.Repeat, time.Minute},
-		{&t.GPULimit, 10 * time.Second}, {&t.Stop, time.Minute},
+		{&t.GPULimit, 10 * time.Second}, {&t.Stop, time.Minute}, {&t.Report, 10 * time.Minute},
 	} {
 		if *d.value == 0 {
 			*d.value = d.standard
@@ -197,11 +198,22 @@ func (a *Agent) explain(err error) {
 	}
 }
 
-// reportResult posts a result until the allocator's answer is final.
+// reportResult posts a result until the allocator's answer is final, but not for
+// ever. While it tries, nobody polls: an allocator that cannot take this result
+// (a fault in one row or one handler) could not give this VM anything else
+// either, not even the release that would clear the fault away. Nothing is lost
+// by polling again: an allocator that still waits for the result sends the same
+// delivery, which is then not carried out again, but reported again.
 func (a *Agent) reportResult(ctx context.Context, r wire.ResultRequest) error {
-	err := a.client.persist(ctx, wire.PathCRDResult, r)
+	trying, cancel := context.WithTimeout(ctx, a.cfg.Timing.Report)
+	defer cancel()
+	err := a.client.persist(trying, wire.PathCRDResult, r)
 	if ctx.Err() != nil {
 		return ctx.Err()
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		a.cfg.Log.Error("the allocator has not taken the result; polling again", "delivery", r.Delivery, "result", r.Result, "tried_for", a.cfg.Timing.Report)
+		return err
 	}
 	if se, ok := errors.AsType[*statusError](err); ok && se.code == http.StatusConflict {
 		a.cfg.Log.Info("a newer delivery has replaced this one", "delivery", r.Delivery)

@@ -116,6 +116,25 @@ func TestAgent_StartHostMissing(t *testing.T) {
 	}
 }
 
+// A VM that the agent would set up for root must not go to a participant.
+func TestAgent_RootsDesktop(t *testing.T) {
+	t.Parallel()
+	f := newAllocator(t)
+	v := newVM(t, f)
+	if err := os.WriteFile(v.cfg.StartHost, []byte("#!/bin/sh\nexit 1\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	want := "running"
+	if os.Geteuid() == 0 {
+		want = "error"
+	}
+	v.start()
+	got := next(t, f.status, "status").Status
+	if log := v.log.String(); got != want || strings.Contains(log, "--user") != (want == "error") {
+		t.Errorf("status %q, want %q; log:\n%s", got, want, log)
+	}
+}
+
 // The arguments, the input and the environment of start-host are exactly what
 // Google's command has, and no shell has seen them.
 func TestAgent_WhatStartHostGets(t *testing.T) {

@@ -51,7 +51,7 @@ type deliveries struct {
 	name   string // the hostname as LabLink knows it
 	scope  string // allocator and hostname: numbers of another database mean nothing
 	log    *slog.Logger
-	report func(ctx context.Context, r wire.ResultRequest) error // returns nil once the answer is final
+	report func(ctx context.Context, r wire.ResultRequest) error // returns nil once the answer is final, else it may be called again
 }
 
 // key identifies a delivery even if the allocator's database was made anew and
@@ -197,7 +197,8 @@ func (d *deliveries) done(r *record) {
 	d.save(*r)
 }
 
-// send reports a record until the allocator's answer is final, or ctx ends.
+// send reports a record. If the allocator gave no final answer, the record stays
+// unreported, until the same delivery or the next agent reports it again.
 func (d *deliveries) send(ctx context.Context, r record) {
 	err := d.report(ctx, wire.ResultRequest{Hostname: d.name, Delivery: r.Delivery, Result: r.Result, Reason: r.Reason})
 	if err == nil && !r.Reported {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"strconv"
 	"time"
@@ -57,8 +58,11 @@ func (c *client) poll(ctx context.Context) (wire.StartupReply, error) {
 	if resp.StatusCode != http.StatusOK {
 		return reply, &pollError{err: refusal(resp)}
 	}
-	if s, err := strconv.Atoi(resp.Header.Get(wire.KeepaliveHeader)); err == nil && s > 0 && s < 86400 {
-		silence = 3*time.Duration(s)*time.Second + c.timing.SilenceMargin
+	if every, ok := keepalive(resp.Header); ok {
+		silence = 3*every + c.timing.SilenceMargin
+		// This poll may be held for days: say now that the trouble is over. Without
+		// the header a 200 may be anybody's, such as a captive portal's.
+		c.relieved(wire.PathStartup)
 	}
 	silence = min(silence, c.timing.MaxSilence)
 	watch.Reset(silence)
@@ -77,6 +81,16 @@ func (c *client) poll(ctx context.Context) (wire.StartupReply, error) {
 		return wire.StartupReply{}, &pollError{err: errors.New("the allocator's answer is not the JSON that this agent knows: is the address right?")}
 	}
 	return reply, nil
+}
+
+// keepalive is the interval that the allocator announces, in whole seconds: it
+// may send a fraction, which is rounded up.
+func keepalive(h http.Header) (every time.Duration, ok bool) {
+	s, err := strconv.ParseFloat(h.Get(wire.KeepaliveHeader), 64)
+	if err != nil || !(s > 0 && s < 86400) { // not a number is in no range
+		return 0, false
+	}
+	return time.Duration(math.Ceil(s)) * time.Second, true
 }
 
 // readReply reads the JSON behind any number of newlines. Alive tells that

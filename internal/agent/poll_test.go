@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -50,6 +51,63 @@ func TestPoll_SilenceAfterKeepalives(t *testing.T) {
 	next(t, f.polls, "poll after the silence")
 	if !strings.Contains(v.log.String(), errSilence.Error()) {
 		t.Errorf("the log does not say why:\n%s", v.log)
+	}
+}
+
+// The allocator's interval may be a fraction of a second.
+func TestPoll_SilenceAfterKeepalivesInFractions(t *testing.T) {
+	t.Parallel()
+	f := newAllocator(t)
+	v := newVM(t, f)
+	v.cfg.Timing.HeaderSilence = time.Hour                // unless the header counts
+	v.cfg.Timing.SilenceMargin = -2900 * time.Millisecond // leaves 100 ms of three seconds
+	v.start()
+	p := next(t, f.polls, "poll")
+	p.answer <- func(w http.ResponseWriter) {
+		w.Header().Set(wire.KeepaliveHeader, "0.25")
+		_ = http.NewResponseController(w).Flush()
+		<-p.gone
+	}
+	next(t, f.polls, "poll after the silence")
+}
+
+func TestKeepalive(t *testing.T) {
+	t.Parallel()
+	for value, want := range map[string]time.Duration{
+		"15": 15 * time.Second, "0.05": time.Second, "1.5": 2 * time.Second, "86399.5": 24 * time.Hour,
+		"": 0, "0": 0, "-1": 0, "86400": 0, "1e300": 0, "NaN": 0, "+Inf": 0, "soon": 0,
+	} {
+		got, ok := keepalive(http.Header{wire.KeepaliveHeader: {value}})
+		if got != want || ok != (want != 0) {
+			t.Errorf("%q: %v, %v; want %v", value, got, ok, want)
+		}
+	}
+}
+
+// A poll may be held for days: that it works again is said when it begins.
+func TestPoll_ReliefIsLoggedAtOnce(t *testing.T) {
+	t.Parallel()
+	const relief = "can be used again"
+	f := newAllocator(t)
+	v := newVM(t, f)
+	v.start()
+	next(t, f.polls, "poll").code(http.StatusInternalServerError)
+	// A 200 that the allocator did not send is no relief.
+	next(t, f.polls, "poll").answer <- func(w http.ResponseWriter) { fmt.Fprint(w, "<html>captive portal</html>") }
+	p := next(t, f.polls, "poll after the refusals")
+	if log := v.log.String(); strings.Contains(log, relief) {
+		t.Errorf("relief too early:\n%s", log)
+	}
+	p.answer <- func(w http.ResponseWriter) {
+		trickle(w)
+		<-p.gone
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	for !strings.Contains(v.log.String(), relief) {
+		if wait(ctx, time.Millisecond) != nil {
+			t.Fatalf("no relief while the poll is held:\n%s", v.log)
+		}
 	}
 }
 

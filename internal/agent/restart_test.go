@@ -1,10 +1,12 @@
 package agent
 
 import (
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"lablink/internal/agent/crd"
 	"lablink/internal/wire"
@@ -147,6 +149,39 @@ func TestRestart_ResultThatWasNotAnswered(t *testing.T) {
 	next(t, f.polls, "poll")
 	if !strings.Contains(v.state(), `"reported": true`) {
 		t.Errorf("state:\n%s", v.state())
+	}
+}
+
+// An allocator that cannot take a result must not keep the VM from polling.
+func TestAgent_ResultThatIsNeverTaken(t *testing.T) {
+	t.Parallel()
+	f := newAllocator(t)
+	v := newVM(t, f)
+	v.cfg.Timing.Report = time.Second
+	codes := make([]int, 10_000)
+	for i := range codes {
+		codes[i] = http.StatusInternalServerError
+	}
+	f.refuseNext(wire.PathCRDResult, codes...)
+	v.start()
+	next(t, f.polls, "poll").reply(delivery(2, "4/0good"))
+	p := next(t, f.polls, "poll, although the result was not taken")
+	if !strings.Contains(v.log.String(), "has not taken the result") || strings.Contains(v.state(), `"reported": true`) {
+		t.Errorf("log:\n%s\nstate:\n%s", v.log, v.state())
+	}
+	f.mu.Lock()
+	f.refuse = map[string][]int{}
+	f.mu.Unlock()
+	for len(f.results) > 0 {
+		<-f.results
+	}
+	p.reply(delivery(2, "4/0good"))
+	if got := next(t, f.results, "result"); got.Result != wire.ResultConnected || got.Delivery != 2 {
+		t.Errorf("result %+v", got)
+	}
+	next(t, f.polls, "poll")
+	if n := v.codesUsed(); n != 1 || !strings.Contains(v.state(), `"reported": true`) {
+		t.Errorf("%d codes were redeemed; state:\n%s", n, v.state())
 	}
 }
 

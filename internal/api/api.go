@@ -4,6 +4,7 @@
 package api
 
 import (
+	"context"
 	"net/http"
 	"sync"
 	"time"
@@ -46,12 +47,14 @@ func New(o Options) *API {
 
 // Routes adds the endpoints to mux.
 func (a *API) Routes(mux *http.ServeMux) {
-	handle := func(pattern string, h httpx.Handler) { mux.Handle(pattern, httpx.Adapt(h, httpx.JSONError)) }
+	handle := func(pattern string, h httpx.Handler) {
+		mux.Handle(pattern, httpx.Adapt(httpx.Bounded(h), httpx.JSONError))
+	}
 	admin := func(pattern string, h httpx.Handler) {
-		mux.Handle(pattern, a.Admin(httpx.Adapt(h, httpx.JSONError), httpx.JSONError))
+		mux.Handle(pattern, a.Admin(httpx.Adapt(httpx.Bounded(h), httpx.JSONError), httpx.JSONError))
 	}
 
-	handle("POST "+wire.PathStartup, a.startup)
+	mux.Handle("POST "+wire.PathStartup, httpx.Adapt(a.startup, httpx.JSONError))
 	handle("POST "+wire.PathCRDResult, a.crdResult)
 	handle("POST "+wire.PathStatus, a.reportStatus)
 	handle("POST "+wire.PathGPU, a.reportGPU)
@@ -70,14 +73,14 @@ func (a *API) Routes(mux *http.ServeMux) {
 func (a *API) Wait() { a.marks.Wait() }
 
 // machine returns the VM that calls, which must be the one it speaks of.
-func (a *API) machine(r *http.Request, hostname string) (store.Machine, error) {
+func (a *API) machine(ctx context.Context, r *http.Request, hostname string) (store.Machine, error) {
 	if hostname == "" {
 		return store.Machine{}, fleet.FieldErrorf("hostname", "hostname is required")
 	}
 	if err := fleet.ValidateHostname(hostname); err != nil {
 		return store.Machine{}, err
 	}
-	m, err := a.identify(r, hostname)
+	m, err := a.identify(ctx, r, hostname)
 	if err != nil {
 		return m, err
 	}
@@ -87,15 +90,15 @@ func (a *API) machine(r *http.Request, hostname string) (store.Machine, error) {
 	return m, nil
 }
 
-func (a *API) identify(r *http.Request, hostname string) (store.Machine, error) {
+func (a *API) identify(ctx context.Context, r *http.Request, hostname string) (store.Machine, error) {
 	token, given := bearer(r)
 	if !given {
 		if a.OpenMachines {
-			return a.Store.MachineByHostname(r.Context(), hostname)
+			return a.Store.MachineByHostname(ctx, hostname)
 		}
 		return store.Machine{}, fleet.Errorf(fleet.Unauthenticated, "send the VM's token: Authorization: Bearer TOKEN")
 	}
-	m, err := a.Store.MachineByToken(r.Context(), fleet.HashToken(token))
+	m, err := a.Store.MachineByToken(ctx, fleet.HashToken(token))
 	if err == nil && m.Hostname != hostname {
 		return store.Machine{}, fleet.Errorf(fleet.Forbidden, "this token belongs to another VM than the one named")
 	}

@@ -35,7 +35,7 @@ func (a *API) crdResult(w http.ResponseWriter, r *http.Request) error {
 	if req.Delivery <= 0 {
 		return fleet.FieldErrorf("delivery", "delivery must be the number that came with the command")
 	}
-	m, err := a.machine(r, req.Hostname)
+	m, err := a.machine(r.Context(), r, req.Hostname)
 	if err != nil {
 		return err
 	}
@@ -82,7 +82,7 @@ func (a *API) reportStatus(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 	}
-	m, err := a.machine(r, req.Hostname)
+	m, err := a.machine(r.Context(), r, req.Hostname)
 	if err != nil {
 		return err
 	}
@@ -102,7 +102,7 @@ func (a *API) reportGPU(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	m, err := a.machine(r, req.Hostname)
+	m, err := a.machine(r.Context(), r, req.Hostname)
 	if err != nil {
 		return err
 	}
@@ -121,7 +121,7 @@ func (a *API) reportInUse(w http.ResponseWriter, r *http.Request) error {
 	if req.Status == nil {
 		return fleet.FieldErrorf("status", "status is required: true or false")
 	}
-	m, err := a.machine(r, req.Hostname)
+	m, err := a.machine(r.Context(), r, req.Hostname)
 	if err != nil {
 		return err
 	}
@@ -145,7 +145,7 @@ func (a *API) reportMetrics(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 	}
-	m, err := a.machine(r, r.PathValue("hostname"))
+	m, err := a.machine(r.Context(), r, r.PathValue("hostname"))
 	if err != nil {
 		return err
 	}

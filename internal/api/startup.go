@@ -92,8 +92,10 @@ func (p *poll) open(hostname string) (*wait.Waiter, *store.Delivery, error) {
 	case <-p.r.Context().Done():
 		return nil, nil, p.r.Context().Err()
 	}
+	ctx, cancel := context.WithTimeout(p.r.Context(), queryTimeout)
+	defer cancel()
 	var err error
-	if p.machine, err = p.api.machine(p.r, hostname); err != nil {
+	if p.machine, err = p.api.machine(ctx, p.r, hostname); err != nil {
 		return nil, nil, err
 	}
 	// Enter, then read, then sleep: a code that comes in between is a wake-up.

@@ -2,7 +2,9 @@ package browser_test
 
 import (
 	"net/http"
+	"strings"
 	"testing"
+	"time"
 
 	"lablink/internal/config"
 	"lablink/internal/fleet"
@@ -141,6 +143,12 @@ func seatPages(t *testing.T, c *chromium) {
 	d := m.fetch()
 	p.heading("Your VM is being set up")
 	p.everybody("seat, being set up")
+	s.age(longName, 4*time.Minute)
+	p.heading("This takes longer than it should")
+	if got := p.title(); !strings.HasPrefix(got, "Takes too long: ") {
+		t.Errorf("the title is %q", got)
+	}
+	p.everybody("seat, overdue")
 	m.answer(d, wire.ResultFailed, longReason)
 	p.heading("That did not work")
 	p.everybody("seat, failed")

@@ -54,6 +54,7 @@ func TestBrowser(t *testing.T) {
 		{"from the start page to a ready VM", fromStartToReady},
 		{"the same seat wherever its owner comes from", sameSeat},
 		{"the server restarts under an open page", serverRestarts},
+		{"a browser that keeps no cookie", keepsNoCookie},
 		{"another device", anotherDevice},
 		{"a failed code and a fresh one", failedCode},
 		{"a full house", fullHouse},

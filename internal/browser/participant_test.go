@@ -312,6 +312,38 @@ func pressedTwice(t *testing.T, c *chromium) {
 	}
 }
 
+// The site has a certificate, and somebody opens it without: there, browsers drop
+// its cookie.
+func keepsNoCookie(t *testing.T, c *chromium) {
+	s := newSite(t, c, func(cfg *config.Config) { cfg.Server.PublicURL = "https://lab.example.org" })
+	s.machine("lab-1")
+	ada := s.person()
+	ada.base = plain(s.URL)
+	p := ada.open("/")
+	command := s.command("")
+	p.asks("ada@example.org", command)
+	for range 2 {
+		p.sees("Your browser did not keep our cookie", "Open https://lab.example.org/ instead")
+		if p.lastStatus() != 400 || p.value(emailField) != "ada@example.org" || p.value(commandField) != command {
+			t.Errorf("status %d, and the form holds %q, %q", p.lastStatus(), p.value(emailField), p.value(commandField))
+		}
+		p.mark()
+		p.click("button", submit)
+		p.until("the answer", "!window.marked && document.readyState === 'complete'")
+	}
+	p.everybody("home without cookie")
+	if vm := s.vm("lab-1"); !vm.Free() {
+		t.Errorf("the VM is given away: %+v", vm)
+	}
+
+	// By its right address it is another server to the browser, with a cookie.
+	ada.base = s.URL
+	p.visit("/")
+	p.asks("ada@example.org", command)
+	p.at("/seat")
+	p.holds(s, "lab-1")
+}
+
 func sharedComputer(t *testing.T, c *chromium) {
 	s := newSite(t, c, nil)
 	s.running("lab-1", "lab-2")

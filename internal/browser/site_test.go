@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"lablink/internal/agent"
 	"lablink/internal/agent/simhost"
 	"lablink/internal/config"
@@ -132,6 +134,19 @@ func (s *site) vm(hostname string) fleet.VM {
 		s.t.Fatal(err)
 	}
 	return vm
+}
+
+// age makes a VM's seat change longer ago. Nobody is notified of that.
+func (s *site) age(hostname string, d time.Duration) {
+	s.t.Helper()
+	conn, err := pgx.Connect(s.t.Context(), s.DatabaseURL)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer conn.Close(s.t.Context())
+	if _, err := conn.Exec(s.t.Context(), `UPDATE vms SET seat_changed = now() - make_interval(secs => $2) WHERE hostname = $1`, hostname, d.Seconds()); err != nil {
+		s.t.Fatal(err)
+	}
 }
 
 // pin is the PIN that the database has.

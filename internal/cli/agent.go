@@ -108,7 +108,7 @@ func (f *agentFlags) config(cmd *cobra.Command, started time.Time) (agent.Config
 	if err := errors.Join(errs...); err != nil {
 		return agent.Config{}, err
 	}
-	warnAgent(log, allocator, token, f.user)
+	warnAgent(log, allocator, token, crd.New(crd.Config{StartHost: f.startHost, User: f.user}).CheckUser())
 	return agent.Config{
 		Allocator: allocator, Hostname: f.hostname, Token: token, Version: Version, StateDir: f.stateDir,
 		StartHost: f.startHost, User: f.user, SetupTimeout: f.setupTimeout,
@@ -116,14 +116,14 @@ func (f *agentFlags) config(cmd *cobra.Command, started time.Time) (agent.Config
 	}, nil
 }
 
-func warnAgent(log *slog.Logger, allocator, token, user string) {
+func warnAgent(log *slog.Logger, allocator, token string, user error) {
 	if token == "" {
 		log.Warn("there is no token: this works only while the allocator has auth.machines: open")
 	} else if strings.HasPrefix(allocator, "http://") && !strings.Contains(allocator, "://localhost") && !strings.Contains(allocator, "://127.") {
 		log.Warn("the allocator's address has no TLS: this VM's token and the participants' codes travel in clear", "allocator", allocator)
 	}
-	if user == "" && os.Geteuid() == 0 {
-		log.Warn("the agent runs as root without --user: Google's start-host refuses to set a desktop up for root")
+	if user != nil {
+		log.Warn("this VM cannot be used by participants", "error", user)
 	}
 }
 

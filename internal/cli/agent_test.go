@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"lablink/internal/agent/simhost"
 	"lablink/internal/wire"
 )
 
@@ -100,6 +101,31 @@ func TestAgent_StandardInput(t *testing.T) {
 	body, header, _ := firstPoll(t, "secret-of-stdin\n", "--token-file", "-")
 	if body.Hostname != "vm-5" || header.Get("Authorization") != "Bearer secret-of-stdin" {
 		t.Errorf("poll %+v, %v", body, header)
+	}
+}
+
+// Whichever way root becomes the desktop's user, the log warns of it, except
+// where start-host is simulated.
+func TestAgent_RootsDesktop(t *testing.T) {
+	cleanEnv(t)
+	simulated, err := simhost.Install(t.TempDir(), "lablink")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		user, startHost string
+		warns           bool
+	}{
+		{"", "/nonexistent/start-host", os.Geteuid() == 0},
+		{"root", "/nonexistent/start-host", os.Geteuid() == 0},
+		{"nobody", "/nonexistent/start-host", false},
+		{"no-such-user-here", "/nonexistent/start-host", false},
+		{"root", simulated, false},
+	} {
+		_, _, log := firstPoll(t, "", "--allocator", "ALLOCATOR", "--hostname", "vm-6", "--user", tc.user, "--start-host", tc.startHost)
+		if got := strings.Contains(log, "start-host refuses"); got != tc.warns {
+			t.Errorf("user %q, %s: warns %v, want %v:\n%s", tc.user, tc.startHost, got, tc.warns, log)
+		}
 	}
 }
 

@@ -111,13 +111,12 @@ func resetPassword(cmd *cobra.Command, fromStdin bool) error {
 	}
 	if fromStdin {
 		_, err = fmt.Fprintln(cmd.OutOrStdout(), "the admin password is changed")
-		return err
+		// What is in the file is not the password any more.
+		return errors.Join(err, server.RemovePassword(cfg.DataDir))
 	}
-	if err := server.WritePassword(cfg.DataDir, password); err != nil {
-		return err
-	}
+	// Printed first: the password is in force now, whatever becomes of the file.
 	_, err = fmt.Fprintf(cmd.OutOrStdout(), "user      %s\npassword  %s\n", cfg.Admin.User, password)
-	return err
+	return errors.Join(err, server.WritePassword(cfg.DataDir, password))
 }
 
 func readPassword(stdin io.Reader) (string, error) {

@@ -101,7 +101,7 @@ var ourKeys = []*key{
 	{path: "limits.request_vm_burst", kind: kindInt, def: "300", min: 1, max: 1_000_000,
 		doc:   "Requests for a VM that one address may send at once, before the rate above counts.",
 		field: func(c *Config) any { return &c.Limits.RequestVMBurst }},
-	{path: "limits.body_bytes", kind: kindInt, def: "65536", min: 1 << 10, max: 64 << 20,
+	{path: "limits.body_bytes", kind: kindInt, def: "131072", min: 1 << 10, max: 64 << 20,
 		doc:   "Largest JSON or form body, in bytes.",
 		field: func(c *Config) any { return &c.Limits.BodyBytes }},
 	{path: "limits.vm_requests_per_minute", kind: kindInt, def: "240", min: 10, max: 100_000,
@@ -120,7 +120,7 @@ var ourKeys = []*key{
 	{path: "poll.max_wait", kind: kindDuration, def: "7d", min: seconds(1), max: seconds(7 * 24 * 3600),
 		doc:   "How long the request of a waiting VM is held before it is told to ask again.",
 		field: func(c *Config) any { return &c.Poll.MaxWait }},
-	{path: "poll.keepalive", kind: kindDuration, def: "25s", min: seconds(1), max: seconds(300),
+	{path: "poll.keepalive", kind: kindDuration, def: "25s", min: seconds(1), max: seconds(60),
 		doc:   "How often a held request is kept alive. Must be shorter than `poll.max_wait`, and than the idle time-out of any proxy in between.",
 		field: func(c *Config) any { return &c.Poll.Keepalive }},
 

@@ -63,7 +63,7 @@ func TestLoad_Defaults(t *testing.T) {
 		Auth:      Auth{Machines: MachineToken},
 		Provision: Provision{Prefix: "lablink-client-"},
 		Limits: Limits{
-			MaxVMs: 200, MaxRegistered: 20000, RequestVMPerMinute: 600, RequestVMBurst: 300, BodyBytes: 64 << 10,
+			MaxVMs: 200, MaxRegistered: 20000, RequestVMPerMinute: 600, RequestVMBurst: 300, BodyBytes: 128 << 10,
 			VMRequestsPerMinute: 240, LoginFailuresPerMinute: 10, PinFailures: 5, PinWindow: 15 * time.Minute,
 		},
 		Poll:  Poll{MaxWait: 168 * time.Hour, Keepalive: 25 * time.Second},

@@ -74,7 +74,7 @@ func TestLoad_Problems(t *testing.T) {
 		"zero":                {"limits:\n  max_vms: 0\n", "F:2: limits.max_vms: must be from 1 to 10000, found 0"},
 		"no upper bound":      {"monitoring:\n  cloudtrail:\n    retention_days: 0\n", "F:3: monitoring.cloudtrail.retention_days: must be 1 or more, found 0"},
 		"too long a wait":     {"poll:\n  max_wait: 169h\n", "F:2: poll.max_wait: must be from 1s to 7d, found 169h"},
-		"too slow a tick":     {"poll:\n  keepalive: 5m1s\n", "F:2: poll.keepalive: must be from 1s to 5m, found 5m1s"},
+		"too slow a tick":     {"poll:\n  keepalive: 5m1s\n", "F:2: poll.keepalive: must be from 1s to 1m, found 5m1s"},
 		"listen, no port":     {"listen: localhost\n", `F:1: listen: must be HOST:PORT such as 127.0.0.1:5000, or :5000 for all addresses, found "localhost"`},
 		"listen, bad port":    {"listen: :70000\n", `F:1: listen: must end in a port from 0 to 65535, such as :5000, found ":70000"`},
 		"listen, a URL":       {"listen: //x:80\n", `F:1: listen: must be HOST:PORT without a scheme, such as 127.0.0.1:5000, found "//x:80"`},
@@ -139,7 +139,7 @@ func TestLoad_Rules(t *testing.T) {
 	for name, tc := range map[string]struct{ text, want string }{
 		"keepalive not shorter":   {"poll:\n  keepalive: 10s\n  max_wait: 10s\n", "F:2: poll.keepalive: (10s) must be shorter than poll.max_wait (10s)"},
 		"keepalive by default":    {"poll:\n  max_wait: 10s\n", "F:2: poll.keepalive: (25s) must be shorter than poll.max_wait (10s)"},
-		"one problem per key":     {"poll:\n  max_wait: 10\n  keepalive: 4m\n", "F:2: poll.max_wait: must be a duration with its unit, such as 25s, 10m, 48h or 7d, found \"10\""},
+		"one problem per key":     {"poll:\n  max_wait: 10\n  keepalive: 50s\n", "F:2: poll.max_wait: must be a duration with its unit, such as 25s, 10m, 48h or 7d, found \"10\""},
 		"DNS without domain":      {"dns:\n  enabled: true\n", "F:2: dns.domain: is needed by dns.enabled true; write the allocator's name, or turn dns.enabled off"},
 		"SSL without DNS":         {"ssl:\n  provider: cloudflare\ndns:\n  terraform_managed: false\n", "F:2: ssl.provider: cloudflare needs a name: turn dns.enabled on, or use none"},
 		"letsencrypt, no e-mail":  {"dns: {enabled: true, domain: x.org}\nssl:\n  provider: letsencrypt\n", "F:3: ssl.email: is needed by ssl.provider letsencrypt"},

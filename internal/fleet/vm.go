@@ -64,20 +64,21 @@ const ProviderRegistered = "registered"
 
 // VM is a machine that a participant will use, with the seat it holds.
 type VM struct {
-	ID        int64
-	Hostname  string
-	Provider  string
-	Status    Status
-	Health    Health
-	InUse     bool
-	Waiting   bool // its agent is in a held poll, at any replica
-	Email     string
-	Seat      SeatState
-	Reason    string    // why the seat failed or could not be cleaned
-	SeatSince time.Time // zero without a seat
-	CreatedAt time.Time
-	LastSeen  time.Time // zero if never; a waiting VM is seen now
-	Startup   StartupTimes
+	ID          int64
+	Hostname    string
+	Provider    string
+	Status      Status
+	Health      Health
+	InUse       bool
+	Waiting     bool // its agent is in a held poll, at any replica
+	Email       string
+	Seat        SeatState
+	Reason      string    // why the seat failed or could not be cleaned
+	SeatSince   time.Time // zero without a seat
+	SeatChanged time.Time // when Seat last changed, zero if it never did
+	CreatedAt   time.Time
+	LastSeen    time.Time // zero if never; a waiting VM is seen now
+	Startup     StartupTimes
 }
 
 // Free reports whether a participant may get the VM. The SQL of the store holds
@@ -99,8 +100,8 @@ func (s StartupTimes) Total() time.Duration {
 
 // Counts are the numbers of the admin's front page.
 type Counts struct {
-	Total, Free, Waiting, Silent, Trouble int
-	Seats                                 map[SeatState]int
+	Total, Free, Waiting, Silent, Trouble, Broken int
+	Seats                                         map[SeatState]int
 }
 
 // reservedHostnames are words that stand in the place of a hostname in the

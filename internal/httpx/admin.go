@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
+	"encoding/hex"
 	"errors"
 	"net/http"
 	"sync"
@@ -20,6 +21,7 @@ type Admin struct {
 	user     string
 	hash     func(context.Context) (string, error) // the bcrypt hash; another replica may change it
 	failures *Limiter
+	secure   bool // the public URL is https
 
 	checking sync.Mutex // one bcrypt at a time, so that attempts at once are counted one by one
 	key      [32]byte   // of this process, for known
@@ -29,8 +31,9 @@ type Admin struct {
 
 // NewAdmin returns the log-in of user, whose password's bcrypt hash is read by
 // hash. Only failed attempts count against failures, by address.
-func NewAdmin(user string, hash func(context.Context) (string, error), failures *Limiter) *Admin {
-	a := &Admin{user: user, hash: hash, failures: failures}
+// secure keeps its cookie to TLS.
+func NewAdmin(user string, hash func(context.Context) (string, error), failures *Limiter, secure bool) *Admin {
+	a := &Admin{user: user, hash: hash, failures: failures, secure: secure}
 	_, _ = rand.Read(a.key[:]) // never fails: crypto/rand.Read ends the program instead
 	return a
 }
@@ -38,7 +41,7 @@ func NewAdmin(user string, hash func(context.Context) (string, error), failures 
 // Require lets only the admin through. write renders the refusal.
 func (a *Admin) Require(next http.Handler, write ErrorWriter) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if err := a.check(r); err != nil {
+		if err := a.check(w, r); err != nil {
 			if fleet.KindOf(err) == fleet.Unauthenticated {
 				w.Header().Set("WWW-Authenticate", `Basic realm="LabLink admin", charset="UTF-8"`)
 			}
@@ -49,7 +52,7 @@ func (a *Admin) Require(next http.Handler, write ErrorWriter) http.Handler {
 	})
 }
 
-func (a *Admin) check(r *http.Request) error {
+func (a *Admin) check(w http.ResponseWriter, r *http.Request) error {
 	user, password, ok := r.BasicAuth()
 	if !ok {
 		return fleet.Errorf(fleet.Unauthenticated, "Log in as the organiser to see this page.")
@@ -58,12 +61,18 @@ func (a *Admin) check(r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	// A browser that has logged in before has an allowance of its own: somebody in
+	// the same classroom, behind the same address, must not lock the organiser out.
 	addr := ClientAddr(r)
+	if pass, err := r.Cookie(passCookie); err == nil && hmac.Equal([]byte(pass.Value), []byte(passOf(hash))) {
+		addr = "pass " + addr
+	}
 	if err := a.tooMany(addr); err != nil {
 		return err
 	}
 	digest := a.digest(hash, user, password)
 	if a.isKnown(digest) {
+		a.givePass(w, r, hash)
 		return nil
 	}
 	a.checking.Lock()
@@ -82,6 +91,7 @@ func (a *Admin) check(r *http.Request) error {
 		a.mu.Lock()
 		a.known = digest
 		a.mu.Unlock()
+		a.givePass(w, r, hash)
 		return nil
 	case err != nil && !errors.Is(err, bcrypt.ErrMismatchedHashAndPassword) && !errors.Is(err, bcrypt.ErrPasswordTooLong):
 		return err
@@ -89,6 +99,29 @@ func (a *Admin) check(r *http.Request) error {
 	a.failures.Allow(addr)
 	Logger(r.Context()).Warn("wrong admin log-in", "address", addr)
 	return fleet.Errorf(fleet.Unauthenticated, "The user name or password is wrong.")
+}
+
+// passCookie marks a browser that has logged in. It opens nothing by itself.
+const passCookie = "lablink_pass"
+
+const passMaxAge = 90 * 24 * 60 * 60 // seconds
+
+// passOf derives the mark from the password's hash, which every replica knows
+// and nobody else: it ends when the password is changed.
+func passOf(hash string) string {
+	mac := hmac.New(sha256.New, []byte(hash))
+	mac.Write([]byte("a browser of the admin"))
+	return hex.EncodeToString(mac.Sum(nil))
+}
+
+func (a *Admin) givePass(w http.ResponseWriter, r *http.Request, hash string) {
+	if c, err := r.Cookie(passCookie); err == nil && c.Value == passOf(hash) {
+		return
+	}
+	http.SetCookie(w, &http.Cookie{
+		Name: passCookie, Value: passOf(hash), Path: "/", MaxAge: passMaxAge,
+		HttpOnly: true, SameSite: http.SameSiteStrictMode, Secure: a.secure || r.TLS != nil,
+	})
 }
 
 func (a *Admin) tooMany(addr string) error {

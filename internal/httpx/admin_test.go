@@ -23,7 +23,7 @@ func hashOf(t *testing.T, password string) *string {
 // adminSite lets only the admin through, whose password's hash may change.
 func adminSite(t *testing.T, hash *atomic.Pointer[string], failures int) *site {
 	t.Helper()
-	admin := NewAdmin("admin", func(context.Context) (string, error) { return *hash.Load(), nil }, NewLimiter(1, failures))
+	admin := NewAdmin("admin", func(context.Context) (string, error) { return *hash.Load(), nil }, NewLimiter(1, failures), false)
 	return serve(t, admin.Require(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}), JSONError))
 }
 
@@ -124,5 +124,46 @@ func TestAdmin_GuessesAtOnce(t *testing.T) {
 	}
 	if checked != 5 {
 		t.Errorf("%d of 40 guesses were checked, want 5", checked)
+	}
+}
+
+// Somebody behind the same address who guesses passwords must not lock out the
+// organiser who has logged in before.
+func TestAdmin_NeighbourGuesses(t *testing.T) {
+	t.Parallel()
+	var hash atomic.Pointer[string]
+	hash.Store(hashOf(t, "right"))
+	s := adminSite(t, &hash, 3)
+	first := login(t, s, "admin", "right")
+	pass, err := http.ParseSetCookie(first.header.Get("Set-Cookie"))
+	if err != nil || !pass.HttpOnly || pass.SameSite != http.SameSiteStrictMode {
+		t.Fatalf("cookie %q, %v", first.header.Get("Set-Cookie"), err)
+	}
+	for range 4 {
+		login(t, s, "admin", "guess")
+	}
+	if a := login(t, s, "admin", "right"); a.status != http.StatusTooManyRequests {
+		t.Fatalf("without the cookie: %d, want 429", a.status)
+	}
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL, http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.SetBasicAuth("admin", "right")
+	with := func(authorization string) answer {
+		return s.send(t, http.MethodGet, "/", "", "Authorization", authorization, "Cookie", pass.Name+"="+pass.Value)
+	}
+	if a := with(req.Header.Get("Authorization")); a.status != http.StatusOK {
+		t.Errorf("with the cookie: %d", a.status)
+	}
+	if a := with(""); a.status != http.StatusUnauthorized {
+		t.Errorf("the cookie alone opens the page: %d", a.status)
+	}
+	req.SetBasicAuth("admin", "guess")
+	for range 3 {
+		with(req.Header.Get("Authorization"))
+	}
+	if a := with(req.Header.Get("Authorization")); a.status != http.StatusTooManyRequests {
+		t.Errorf("guesses with the cookie are not limited: %d", a.status)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strconv"
+	"time"
 
 	"lablink/internal/fleet"
 )
@@ -47,6 +48,21 @@ func Adapt(h Handler, write ErrorWriter) http.Handler {
 		}
 		WriteError(w, r, err, write)
 	})
+}
+
+// handlerTimeout is how long an ordinary request may wait for the database. A
+// silent one would otherwise hold requests, and what they hold, for as long as
+// their callers wait.
+const handlerTimeout = 15 * time.Second
+
+// Bounded puts a time limit on a handler. Polls and event streams go without it
+// and bound each of their reads.
+func Bounded(h Handler) Handler {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		ctx, cancel := context.WithTimeout(r.Context(), handlerTimeout)
+		defer cancel()
+		return h(w, r.WithContext(ctx))
+	}
 }
 
 // WriteError logs what must be logged of err and writes the rest.

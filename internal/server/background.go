@@ -47,16 +47,8 @@ func (s *Server) startListener(connected chan struct{}) {
 func (s *Server) recover(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
-	held := s.hub.Held()
-	hostnames, ids := make([]string, 0, len(held)), make([]int64, 0, len(held))
-	for name, id := range held {
-		hostnames, ids = append(hostnames, name), append(ids, id)
-	}
 	if err := s.store.Heartbeat(ctx, s.replica); err != nil {
 		return fmt.Errorf("heartbeat: %w", err)
-	}
-	if err := s.store.RestorePolls(ctx, s.replica, hostnames, ids); err != nil {
-		return fmt.Errorf("note the polls again: %w", err)
 	}
 	if err := s.recheck(ctx); err != nil {
 		return err
@@ -65,8 +57,17 @@ func (s *Server) recover(ctx context.Context) error {
 	return nil
 }
 
-// recheck wakes the polls of VMs that have something to fetch.
+// recheck notes polls that the database does not know, and wakes those of VMs
+// that have something to fetch.
 func (s *Server) recheck(ctx context.Context) error {
+	held := s.hub.Held()
+	names, ids := make([]string, 0, len(held)), make([]int64, 0, len(held))
+	for name, id := range held {
+		names, ids = append(names, name), append(ids, id)
+	}
+	if err := s.store.RestorePolls(ctx, s.replica, names, ids); err != nil {
+		return fmt.Errorf("note the polls again: %w", err)
+	}
 	hostnames, err := s.store.Pending(ctx)
 	if err != nil {
 		return fmt.Errorf("look for VMs with something to fetch: %w", err)
@@ -88,7 +89,7 @@ func (s *Server) beat(ctx context.Context) {
 
 func (s *Server) sweep(ctx context.Context) {
 	var swept time.Time
-	s.every(ctx, recheckEvery, func(ctx context.Context) {
+	s.every(ctx, s.recheckEvery, func(ctx context.Context) {
 		if err := s.recheck(ctx); err != nil && ctx.Err() == nil {
 			s.Logger.Error("regular check failed", "error", err)
 		}

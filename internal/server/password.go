@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -73,6 +74,15 @@ func hashPassword(password string) (string, error) {
 		return "", errors.New("the admin password is longer than 72 bytes, which bcrypt does not take: choose a shorter one")
 	}
 	return string(hash), err
+}
+
+// RemovePassword removes the password that was kept, if one was.
+func RemovePassword(dataDir string) error {
+	err := os.Remove(filepath.Join(dataDir, PasswordFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 // WritePassword keeps a password in the data directory.

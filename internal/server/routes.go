@@ -18,7 +18,8 @@ import (
 func (s *Server) handler() (http.Handler, error) {
 	cfg := s.Config
 	login := httpx.NewAdmin(cfg.Admin.User, s.store.AdminHash,
-		httpx.NewLimiter(cfg.Limits.LoginFailuresPerMinute, cfg.Limits.LoginFailuresPerMinute))
+		httpx.NewLimiter(cfg.Limits.LoginFailuresPerMinute, cfg.Limits.LoginFailuresPerMinute),
+		strings.HasPrefix(cfg.Server.PublicURL, "https://"))
 	s.api = api.New(api.Options{
 		Store: s.store, Hub: s.hub, Replica: s.replica,
 		OpenMachines: cfg.Auth.Machines == config.MachineOpen,

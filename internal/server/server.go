@@ -46,19 +46,19 @@ type Options struct {
 // Server is one replica of the allocator.
 type Server struct {
 	Options
-	replica     int64
-	readTimeout time.Duration // the constant, shorter in tests
-	hub         *wait.Hub
-	feed        *wait.Feed
-	store       *store.Store
-	listen      *store.Listener
-	metrics     *metrics
-	api         *api.API
+	replica                   int64
+	readTimeout, recheckEvery time.Duration // the constants, shorter in tests
+	hub                       *wait.Hub
+	feed                      *wait.Feed
+	store                     *store.Store
+	listen                    *store.Listener
+	metrics                   *metrics
+	api                       *api.API
 }
 
 // New returns a Server that does nothing yet.
 func New(o Options) *Server {
-	return &Server{Options: o, replica: rand.Int64(), readTimeout: readTimeout, hub: wait.NewHub(), feed: wait.NewFeed()}
+	return &Server{Options: o, replica: rand.Int64(), readTimeout: readTimeout, recheckEvery: recheckEvery, hub: wait.NewHub(), feed: wait.NewFeed()}
 }
 
 // Run serves until ctx ends, then stops: polls and event streams first, then
@@ -149,7 +149,7 @@ func (s *Server) serve(ctx context.Context, databaseURL string, databaseErr func
 	}
 	listener, err := listen(ctx, s.Config.Listen)
 	if err != nil {
-		return fmt.Errorf("cannot listen there, choose another address with --listen: %w", err)
+		return fmt.Errorf("cannot listen on %s, choose another address with --listen: %w", s.Config.Listen, err)
 	}
 	hs := &http.Server{
 		Handler:           handler,

@@ -42,7 +42,9 @@ const deliveryColumns = `v.status = 'destroyed', v.seat, coalesce(v.delivery, 0)
 func (s *Store) OpenPoll(ctx context.Context, p Poll) (*Delivery, error) {
 	return scanDelivery(s.pool.QueryRow(ctx, `
 		WITH p AS (INSERT INTO polls (vm, replica, poll) VALUES ($1, $2, $3)
-			ON CONFLICT (vm) DO UPDATE SET replica = excluded.replica, poll = excluded.poll, since = now())
+			ON CONFLICT (vm) DO UPDATE SET replica = excluded.replica, poll = excluded.poll, since = now()
+			-- An older poll of the same process may come later to the database.
+			WHERE polls.replica <> excluded.replica OR polls.poll < excluded.poll)
 		SELECT false, `+deliveryColumns+` FROM vms v WHERE v.id = $1`, p.VM, p.Replica, p.ID))
 }
 

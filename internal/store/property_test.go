@@ -48,6 +48,10 @@ func TestSeat_Property(t *testing.T) {
 		for _, name := range m.vms { // out of the way of the next run
 			if m.state[name].Held() {
 				must(t, s.Release(t.Context(), admin, name))
+				m.state[name] = fleet.SeatReleasing
+			}
+			if m.state[name] != fleet.SeatNone {
+				must(t, s.ConfirmClean(t.Context(), admin, name))
 			}
 			must(t, s.RemoveVM(t.Context(), admin, name))
 		}

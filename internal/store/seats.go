@@ -180,6 +180,12 @@ func (s *Store) Renew(ctx context.Context, actor fleet.Actor, seatID int64, c fl
 	return err
 }
 
+// EmailSeated reports whether an e-mail address holds a seat.
+func (s *Store) EmailSeated(ctx context.Context, email string) (seated bool, err error) {
+	err = s.pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM vms WHERE lower(trim(useremail)) = lower(trim($1)))`, email).Scan(&seated)
+	return seated, err
+}
+
 // CodeUsed reports whether a code was given to any seat before.
 func (s *Store) CodeUsed(ctx context.Context, code string) (used bool, err error) {
 	err = s.pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM crd_codes WHERE hash = $1)`, fleet.HashToken(code)).Scan(&used)
@@ -189,7 +195,7 @@ func (s *Store) CodeUsed(ctx context.Context, code string) (used bool, err error
 // PIN returns the PIN of a held VM, for an admin, and records that it was shown.
 func (s *Store) PIN(ctx context.Context, actor fleet.Actor, hostname string) (pin string, err error) {
 	err = s.pool.QueryRow(ctx, `
-		WITH v AS (SELECT id, pin FROM vms WHERE hostname = $1 AND useremail IS NOT NULL),
+		WITH v AS (SELECT id, pin FROM vms WHERE hostname = $1 AND status <> 'destroyed' AND useremail IS NOT NULL),
 		history AS (INSERT INTO vm_events (vm, actor, address, what) SELECT id, $2, $3, 'PIN shown' FROM v)
 		SELECT pin FROM v`, hostname, actor.Kind, actor.Address).Scan(&pin)
 	if errors.Is(err, pgx.ErrNoRows) {
@@ -203,7 +209,7 @@ func (s *Store) PIN(ctx context.Context, actor fleet.Actor, hostname string) (pi
 // last Google account. A VM that nobody holds is a Conflict.
 func (s *Store) Release(ctx context.Context, actor fleet.Actor, hostname string) error {
 	return s.moveSeat(ctx, hostname, "nobody holds it", `
-		WITH old AS (SELECT id, useremail FROM vms WHERE hostname = $1 AND seat = ANY($2) FOR UPDATE),
+		WITH old AS (SELECT id, useremail FROM vms WHERE hostname = $1 AND status <> 'destroyed' AND seat = ANY($2) FOR UPDATE),
 		v AS (UPDATE vms SET useremail = NULL, crdcommand = NULL, pin = NULL, seat_id = NULL, seat_browser = NULL, seat_since = NULL,
 			seat = 'releasing', seat_reason = '', seat_changed = now(), delivery = nextval('delivery_ids')
 			FROM old WHERE vms.id = old.id RETURNING vms.id, old.useremail)
@@ -217,7 +223,7 @@ func (s *Store) Release(ctx context.Context, actor fleet.Actor, hostname string)
 func (s *Store) ConfirmClean(ctx context.Context, actor fleet.Actor, hostname string) error {
 	return s.moveSeat(ctx, hostname, "it is not being released", `
 		WITH v AS (UPDATE vms SET seat = 'none', seat_reason = '', seat_changed = now(), delivery = NULL
-			WHERE hostname = $1 AND seat = ANY($2) RETURNING id)
+			WHERE hostname = $1 AND status <> 'destroyed' AND seat = ANY($2) RETURNING id)
 		INSERT INTO vm_events (vm, actor, address, what, detail)
 		SELECT id, $3, $4, 'free again', 'confirmed by hand' FROM v`,
 		hostname, fleet.From(fleet.EventClean), actor.Kind, actor.Address)

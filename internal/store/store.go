@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -42,8 +43,8 @@ func Open(ctx context.Context, databaseURL string) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("database URL: %w", err)
 	}
-	if cfg.MaxConns <= 4 { // pgx's default on a small machine
-		cfg.MaxConns = maxConns
+	if !strings.Contains(databaseURL, "pool_max_conns") {
+		cfg.MaxConns = maxConns // pgx's own default follows the number of processors
 	}
 	setDefaults(cfg.ConnConfig)
 	pool, err := pgxpool.NewWithConfig(ctx, cfg)
@@ -87,11 +88,12 @@ func (s *Store) Stat() *pgxpool.Stat { return s.pool.Stat() }
 // that start together take turns by an advisory lock. A database that is newer
 // than the program is refused.
 func Migrate(ctx context.Context, databaseURL string) error {
-	cfg, err := pgx.ParseConfig(databaseURL)
+	// As a pool's, because the URL may have settings of the pool.
+	cfg, err := pgxpool.ParseConfig(databaseURL)
 	if err != nil {
 		return fmt.Errorf("database URL: %w", err)
 	}
-	db := stdlib.OpenDB(*cfg)
+	db := stdlib.OpenDB(*cfg.ConnConfig)
 	defer func() { _ = db.Close() }()
 	sub, err := fs.Sub(migrations, "migrations")
 	if err != nil {

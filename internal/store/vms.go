@@ -21,18 +21,21 @@ const waiting = `coalesce((SELECT true FROM polls p JOIN replicas r ON r.id = p.
 	WHERE p.vm = v.id AND r.heartbeat_at > now() - interval '15 seconds'), false)`
 
 const vmColumns = `v.id, v.hostname, v.provider, v.status, coalesce(v.healthy, ''), v.inuse, ` + waiting + `,
-	coalesce(v.useremail, ''), v.seat, v.seat_reason, v.seat_since, v.created_at,
+	coalesce(v.useremail, ''), v.seat, v.seat_reason, v.seat_since, v.seat_changed, v.created_at,
 	greatest(v.last_seen_at, (SELECT p.since FROM polls p WHERE p.vm = v.id)),
 	coalesce(v.terraform_seconds, 0), coalesce(v.cloud_init_seconds, 0), coalesce(v.container_seconds, 0)`
 
 func scanVM(row pgx.CollectableRow) (fleet.VM, error) {
 	var v fleet.VM
-	var since, seen *time.Time
+	var since, changed, seen *time.Time
 	var terraform, cloudInit, container float64
 	err := row.Scan(&v.ID, &v.Hostname, &v.Provider, &v.Status, &v.Health, &v.InUse, &v.Waiting,
-		&v.Email, &v.Seat, &v.Reason, &since, &v.CreatedAt, &seen, &terraform, &cloudInit, &container)
+		&v.Email, &v.Seat, &v.Reason, &since, &changed, &v.CreatedAt, &seen, &terraform, &cloudInit, &container)
 	if since != nil {
 		v.SeatSince = *since
+	}
+	if changed != nil {
+		v.SeatChanged = *changed
 	}
 	if seen != nil {
 		v.LastSeen = *seen
@@ -137,13 +140,28 @@ func (s *Store) AddToken(ctx context.Context, actor fleet.Actor, hostname string
 	return err
 }
 
-// RemoveVM takes a registered VM out of the fleet. One that is held, or that
-// Terraform made, is a Conflict.
+// ReplaceTokens is AddToken, and makes all other tokens of the VM invalid.
+func (s *Store) ReplaceTokens(ctx context.Context, actor fleet.Actor, hostname string, token []byte) error {
+	tag, err := s.pool.Exec(ctx, `
+		WITH vm AS (SELECT id FROM vms WHERE hostname = $1 AND status <> 'destroyed'),
+		old AS (DELETE FROM vm_tokens WHERE vm IN (SELECT id FROM vm)),
+		token AS (INSERT INTO vm_tokens (hash, vm) SELECT $2, id FROM vm)
+		INSERT INTO vm_events (vm, actor, address, what) SELECT id, $3, $4, 'new token, the old ones are invalid' FROM vm`,
+		hostname, token, actor.Kind, actor.Address)
+	if err == nil && tag.RowsAffected() == 0 {
+		return noVM(hostname)
+	}
+	return err
+}
+
+// RemoveVM takes a registered VM out of the fleet. One that is held, whose
+// desktop still belongs to the last holder, or that Terraform made, is a
+// Conflict: registered anew, it would be given away as it is.
 func (s *Store) RemoveVM(ctx context.Context, actor fleet.Actor, hostname string) error {
 	tag, err := s.pool.Exec(ctx, `
 		WITH gone AS (
 			UPDATE vms SET status = 'destroyed', destroyed_at = now(), seat = 'none', seat_reason = '', delivery = NULL
-			WHERE hostname = $1 AND status <> 'destroyed' AND provider = $2 AND useremail IS NULL RETURNING id),
+			WHERE hostname = $1 AND status <> 'destroyed' AND provider = $2 AND seat = 'none' RETURNING id),
 		tokens AS (DELETE FROM vm_tokens WHERE vm IN (SELECT id FROM gone))
 		INSERT INTO vm_events (vm, actor, address, what) SELECT id, $3, $4, 'removed' FROM gone`,
 		hostname, fleet.ProviderRegistered, actor.Kind, actor.Address)
@@ -156,8 +174,10 @@ func (s *Store) RemoveVM(ctx context.Context, actor fleet.Actor, hostname string
 		return err
 	case v.Provider != fleet.ProviderRegistered:
 		return fleet.Errorf(fleet.Conflict, "%s was made by Terraform: destroy it instead of removing it", hostname)
-	default:
+	case v.Seat.Held():
 		return fleet.Errorf(fleet.Conflict, "%s is held by a participant: release the seat first", hostname)
+	default:
+		return fleet.Errorf(fleet.Conflict, "%s is still on the last participant's Google account: wait for its clean-up, or confirm that you cleaned it", hostname)
 	}
 }
 
@@ -224,16 +244,18 @@ func (s *Store) FreeCount(ctx context.Context) (n int, err error) {
 // Counts returns the numbers of the whole fleet. A VM is Silent if it should be
 // there but was not heard of for three minutes, and in Trouble if it says so
 // itself, its GPU is unhealthy, its seat failed or could not be cleaned, or what
-// it should fetch or report has been due for three minutes.
+// it should fetch or report has been due for three minutes. It is Broken if it
+// has no seat, and says itself that something is wrong.
 func (s *Store) Counts(ctx context.Context) (fleet.Counts, error) {
 	c := fleet.Counts{Seats: map[fleet.SeatState]int{}}
 	err := s.pool.QueryRow(ctx, `
-		WITH v AS (SELECT v.*, `+waiting+` AS waits FROM vms v WHERE v.status <> 'destroyed')
+		WITH v AS MATERIALIZED (SELECT v.*, `+waiting+` AS waits FROM vms v WHERE v.status <> 'destroyed')
 		SELECT count(*), count(*) FILTER (WHERE `+free+`), count(*) FILTER (WHERE waits),
 			count(*) FILTER (WHERE v.status = 'running' AND NOT waits AND v.last_seen_at < now() - interval '3 minutes'),
 			count(*) FILTER (WHERE v.status = 'error' OR v.healthy = 'Unhealthy' OR v.seat IN ('failed', 'unclean')
-				OR v.seat IN ('requested', 'delivered', 'releasing') AND v.seat_changed < now() - interval '3 minutes')
-		FROM v`).Scan(&c.Total, &c.Free, &c.Waiting, &c.Silent, &c.Trouble)
+				OR v.seat IN ('requested', 'delivered', 'releasing') AND v.seat_changed < now() - interval '3 minutes'),
+			count(*) FILTER (WHERE v.seat = 'none' AND (v.status = 'error' OR v.healthy = 'Unhealthy'))
+		FROM v`).Scan(&c.Total, &c.Free, &c.Waiting, &c.Silent, &c.Trouble, &c.Broken)
 	if err != nil {
 		return c, err
 	}

@@ -115,7 +115,7 @@ type rowView struct {
 
 func rowOf(v fleet.VM, now time.Time) rowView {
 	return rowView{
-		Hostname: v.Hostname, Condition: conditionOf(v), Email: v.Email, Since: momentOf(v.SeatSince, now),
+		Hostname: v.Hostname, Condition: conditionOf(v, now), Email: v.Email, Since: momentOf(v.SeatSince, now),
 		GPU: gpuWords(v.Health), GPUBad: v.Health == fleet.Unhealthy, InUse: v.InUse,
 		Waiting: v.Waiting, Seen: momentOf(v.LastSeen, now), Startup: took(v.Startup.Total()),
 	}

@@ -91,7 +91,7 @@ func (w *Web) getInstance(rw http.ResponseWriter, r *http.Request) error {
 		if who == "" {
 			who = e.Actor.Kind
 		}
-		view.History = append(view.History, eventView{momentOf(e.At, now), who, e.Actor.Address, capitalized(e.What), e.Detail})
+		view.History = append(view.History, eventView{momentOf(e.At, now), who, e.Actor.Address, upperFirst(e.What), e.Detail})
 	}
 	return w.page(rw, http.StatusOK, "admin_instance", view)
 }

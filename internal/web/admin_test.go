@@ -122,7 +122,7 @@ func TestInstance(t *testing.T) {
 		wantCount(`form[action$="/clean"]`, 1).wantCount(`form[action$="/release"]`, 0)
 	participant.get("/seat").want(http.StatusGone)
 	s.clean("lab-1", fleet.EventCleanFailed, "start-host is stuck")
-	admin.get(page).wantText(".condition", "clean-up failed").wantCount(`form[action$="/release"]`, 1)
+	admin.get(page).wantText(".condition", "clean-up failed").wantText("#history + ol li:first-child b", "Clean-up failed").wantCount(`form[action$="/release"]`, 1)
 	admin.post(page + "/clean").wantRedirect(page + "?done=clean")
 	admin.post(page + "/clean").want(http.StatusConflict)
 	admin.get(page+"?done=<script>").want(http.StatusOK).wantCount(".notice", 0)
@@ -139,7 +139,13 @@ func TestRegister(t *testing.T) {
 	admin.get("/admin/instances/register").want(http.StatusOK).wantCount(`form[action="/admin/instances/register"] textarea`, 1)
 
 	admin.post("/admin/instances/register", "hostnames", "lab-1\nLab 2").want(http.StatusBadRequest).
-		wantText("#hostnames-error", "not a valid host name").wantText("#hostnames", "lab-1 Lab 2")
+		wantText("#hostnames-error", "not a valid host name").wantText("#hostnames", "lab-1 Lab 2").wantText("#hostnames-help", "up to 1000")
+	for names, problem := range map[string]string{
+		" ,\n": "Give 1 to 1000 host names, not 0", "lab-1 lab-2,lab-1": "twice", "events": "name of a page", "'; rm -rf /; echo '": "not a valid host name",
+		strings.Repeat("x ", 1001): "Give 1 to 1000 host names, not 1001",
+	} {
+		admin.post("/admin/instances/register", "hostnames", names).want(http.StatusBadRequest).wantText("#hostnames-error", problem)
+	}
 	page := admin.post("/admin/instances/register", "hostnames", "lab-1, lab-2\r\nlab-3\r\n").want(http.StatusOK).wantCount(".command pre", 3).wantCount(".copy", 4)
 	if page.header.Get("Cache-Control") != "no-store" {
 		t.Errorf("%v", page.header)
@@ -157,13 +163,23 @@ func TestRegister(t *testing.T) {
 	}
 	admin.get("/admin/instances/lab-2").wantNone(tokens[0])
 
-	more := admin.post("/admin/instances/lab-2/token").want(http.StatusOK).wantCount(".command pre", 1)
+	more := admin.post("/admin/instances/lab-2/token").want(http.StatusOK).wantCount(".command pre", 1).wantCount(".notice.bad", 0)
 	fresh := regexp.MustCompile(`[\w-]{43}`).FindString(more.text(".command pre"))
 	for _, token := range []string{tokens[0], fresh} {
 		if m, err := s.store.MachineByToken(t.Context(), fleet.HashToken(token)); err != nil || m.Hostname != "lab-2" {
 			t.Errorf("%+v, %v", m, err)
 		}
 	}
+	only := admin.post("/admin/instances/lab-2/token", "replace", "yes").want(http.StatusOK).wantText(".notice.bad", "no longer valid")
+	for _, token := range []string{tokens[0], fresh} {
+		if _, err := s.store.MachineByToken(t.Context(), fleet.HashToken(token)); fleet.KindOf(err) != fleet.Unauthenticated {
+			t.Errorf("an old token: %v", err)
+		}
+	}
+	if m, err := s.store.MachineByToken(t.Context(), fleet.HashToken(regexp.MustCompile(`[\w-]{43}`).FindString(only.text(".command pre")))); err != nil || m.Hostname != "lab-2" {
+		t.Errorf("%+v, %v", m, err)
+	}
+	admin.get("/admin/instances/lab-2").wantCount("form[action$='/token'] input[name=replace]:not([checked])", 1)
 	admin.post("/admin/instances/lab-9/token").want(http.StatusNotFound)
 }
 
@@ -178,6 +194,16 @@ func TestAgentCommand(t *testing.T) {
 	s.must(os.MkdirAll(etc, 0o755))
 	s.must(os.WriteFile(filepath.Join(etc, "agent-token"), []byte("old"), 0o644))
 	s.must(os.WriteFile(filepath.Join(dir, "lablink"), []byte("#!/bin/sh\necho \"$@\" >"+seen+"\n"), 0o755))
+	for _, shell := range []string{"sh", "bash"} {
+		cmd := exec.CommandContext(t.Context(), shell, "-c", "unset SUDO_USER\n"+command) // where root logs in as such
+		cmd.Env = append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"))
+		if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), "put the desktop user here") {
+			t.Errorf("%s: %v\n%s", shell, err, out)
+		}
+		if _, err := os.Stat(seen); err == nil {
+			t.Fatalf("%s: root's desktop was handed out", shell)
+		}
+	}
 	for _, shell := range []string{"sh", "bash"} {
 		cmd := exec.CommandContext(t.Context(), shell, "-c", command)
 		cmd.Env = append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"), "SUDO_USER=grace")

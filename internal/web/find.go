@@ -3,6 +3,7 @@ package web
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"net/http"
 	"strings"
 
@@ -22,6 +23,7 @@ type findForm struct {
 	Taken                bool // the participant asked for a VM, and has one elsewhere
 	EmailError, PINError string
 	Error                string
+	Secure               string // where to go instead, "" if here is right
 }
 
 // EmailFirst says where the cursor belongs: at the first error, else at the
@@ -63,12 +65,19 @@ func (w *Web) postFind(rw http.ResponseWriter, r *http.Request) error {
 	if form.EmailError != "" || form.PINError != "" {
 		return w.findPage(rw, http.StatusBadRequest, form)
 	}
-	err = w.openSeat(rw, r, email, pin)
+	if err = w.wantCookie(r, "/seat/find"); err == nil {
+		err = w.openSeat(r, email, pin)
+	}
+	var cookie *keptNoCookie
 	e := asFleetError(err)
 	switch {
 	case err == nil:
 		http.Redirect(rw, r, "/seat", http.StatusSeeOther)
 		return nil
+	case errors.As(err, &cookie):
+		w.renewBrowser(rw, r)
+		form.Error, form.Secure = cookie.text(), cookie.secure
+		return w.findPage(rw, http.StatusBadRequest, form)
 	case e != nil && e.Kind == fleet.Limited:
 		setRetryAfter(rw, e.RetryAfter)
 		form.Error = e.Message
@@ -85,13 +94,13 @@ const maxPIN = 64
 
 // openSeat counts the attempt before it is made, so that a thousand guesses at
 // once are as few as one after the other.
-func (w *Web) openSeat(rw http.ResponseWriter, r *http.Request, email, pin string) error {
+func (w *Web) openSeat(r *http.Request, email, pin string) error {
 	sum := sha256.Sum256([]byte(strings.ToLower(email)))
 	subject := "pin:" + hex.EncodeToString(sum[:])
 	if err := w.store.TakeAttempt(r.Context(), subject, w.cfg.Limits.PinFailures, w.cfg.Limits.PinWindow); err != nil {
 		return err
 	}
-	if err := w.store.Recover(r.Context(), httpx.ActorOf(r, "participant"), email, pin, w.knowBrowser(rw, r)); err != nil {
+	if err := w.store.Recover(r.Context(), httpx.ActorOf(r, "participant"), email, pin, browserOf(r)); err != nil {
 		return err
 	}
 	return w.store.ForgetAttempts(r.Context(), subject)

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"sync/atomic"
+	"time"
 
 	"lablink/internal/fleet"
 	"lablink/internal/store"
@@ -24,6 +26,7 @@ type requestForm struct {
 	Email, Command           string
 	EmailError, CommandError string
 	Error                    string // of the whole form
+	Secure                   string // where to go instead, "" if here is right
 }
 
 // Wrong reports whether there is anything to mend.
@@ -42,6 +45,37 @@ type vacancyView struct {
 	Reason string // why none is free
 }
 
+// vacancies reads what start pages say about free VMs, and remembers it for a
+// moment: a room that opens them together must not mean two queries for each.
+type vacancies struct {
+	read func(context.Context) (vacancyView, error)
+	keep time.Duration
+	last atomic.Pointer[knownVacancy]
+}
+
+type knownVacancy struct {
+	vacancyView
+	at time.Time
+}
+
+// now reads, for whoever was just told something else.
+func (v *vacancies) now(ctx context.Context) (vacancyView, error) {
+	at := time.Now()
+	view, err := v.read(ctx)
+	if err == nil {
+		v.last.Store(&knownVacancy{view, at})
+	}
+	return view, err
+}
+
+// recent may be as old as what open start pages show.
+func (v *vacancies) recent(ctx context.Context) (vacancyView, error) {
+	if known := v.last.Load(); known != nil && time.Since(known.at) < v.keep {
+		return known.vacancyView, nil
+	}
+	return v.now(ctx)
+}
+
 // Version names the state of the button and the notice beside it.
 func (v vacancyView) Version() string {
 	if v.Free > 0 {
@@ -50,7 +84,7 @@ func (v vacancyView) Version() string {
 	return versionOf(v)
 }
 
-func (w *Web) vacancy(ctx context.Context) (vacancyView, error) {
+func (w *Web) readVacancy(ctx context.Context) (vacancyView, error) {
 	free, err := w.store.FreeCount(ctx)
 	if err != nil || free > 0 {
 		return vacancyView{Free: free}, err
@@ -61,7 +95,7 @@ func (w *Web) vacancy(ctx context.Context) (vacancyView, error) {
 
 // homeEvents renders what changes on open start pages.
 func (w *Web) homeEvents(ctx context.Context) ([]liveEvent, error) {
-	v, err := w.vacancy(ctx)
+	v, err := w.vacant.now(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -78,14 +112,14 @@ func (w *Web) homeEvents(ctx context.Context) ([]liveEvent, error) {
 
 func (w *Web) getHome(rw http.ResponseWriter, r *http.Request) error {
 	browser := w.knowBrowser(rw, r)
-	return w.homePage(rw, r, http.StatusOK, browser, requestForm{})
-}
-
-func (w *Web) homePage(rw http.ResponseWriter, r *http.Request, status int, browser []byte, form requestForm) error {
-	vacant, err := w.vacancy(r.Context())
+	vacant, err := w.vacant.recent(r.Context())
 	if err != nil {
 		return err
 	}
+	return w.homePage(rw, r, http.StatusOK, browser, requestForm{}, vacant)
+}
+
+func (w *Web) homePage(rw http.ResponseWriter, r *http.Request, status int, browser []byte, form requestForm, vacant vacancyView) error {
 	seat, err := w.store.SeatOf(r.Context(), browser)
 	if err != nil && !seatless(err) {
 		return err

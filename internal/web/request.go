@@ -48,7 +48,7 @@ func (w *Web) postRequestVM(rw http.ResponseWriter, r *http.Request) error {
 		}
 		return err
 	}
-	browser := w.knowBrowser(rw, r)
+	browser := w.knowBrowser(rw, r) // so that a second press works where the cookie was only too old
 	seat, err := w.seatFor(r, req, browser)
 	if err != nil {
 		return w.refuse(rw, r, req, browser, err)
@@ -95,6 +95,11 @@ func (w *Web) seatFor(r *http.Request, req request, browser []byte) (fleet.Seat,
 	if retry, ok := w.requests.Allow(httpx.ClientAddr(r)); !ok {
 		return fleet.Seat{}, &fleet.Error{Kind: fleet.Limited, RetryAfter: retry,
 			Message: "Too many people asked at the same moment. Nothing is lost: wait a few seconds and press the button again."}
+	}
+	if !req.asJSON {
+		if err := w.wantCookie(r, "/"); err != nil {
+			return fleet.Seat{}, err
+		}
 	}
 	email, emailErr := fleet.NormalizeEmail(req.Email)
 	command, commandErr := fleet.ParseCommand(req.Command)
@@ -159,6 +164,8 @@ const (
 func (w *Web) refuse(rw http.ResponseWriter, r *http.Request, req request, browser []byte, err error) error {
 	var fields *fieldsError
 	var other *otherSeatError
+	var cookie *keptNoCookie
+	var vacant *vacancyView
 	form := requestForm{Email: req.Email, Command: req.Command}
 	shown := asFleetError(err)
 	switch {
@@ -169,16 +176,20 @@ func (w *Web) refuse(rw http.ResponseWriter, r *http.Request, req request, brows
 		shown = fleet.FieldErrorf("crd_command", codeUsedText)
 		form.CommandError = codeUsedText
 	case errors.Is(err, store.ErrFull):
-		vacant, err := w.vacancy(r.Context())
+		now, err := w.vacant.now(r.Context())
 		if err != nil {
 			return err
 		}
+		vacant = &now
 		if vacant.Free > 0 {
 			vacant.Reason = "No VM was free a moment ago, but one is now. Try again."
 		}
 		shown = &fleet.Error{Kind: fleet.Unavailable, Message: vacant.Reason, RetryAfter: fullRetry}
 		form.Error = "You have no VM yet: none was free when you asked. What you typed is still here. " +
 			"Keep this page open, it tells you when a VM is free."
+	case errors.As(err, &cookie):
+		shown = fleet.Errorf(fleet.Invalid, "%s", cookie.text())
+		form.Error, form.Secure = shown.Message, cookie.secure
 	case errors.As(err, &other):
 		if !req.asJSON {
 			return w.page(rw, http.StatusConflict, "other_seat", otherSeatView{
@@ -207,7 +218,14 @@ func (w *Web) refuse(rw http.ResponseWriter, r *http.Request, req request, brows
 		return nil
 	}
 	setRetryAfter(rw, shown.RetryAfter)
-	return w.homePage(rw, r, httpx.Status(shown.Kind), browser, form)
+	if vacant == nil {
+		recent, err := w.vacant.recent(r.Context())
+		if err != nil {
+			return err
+		}
+		vacant = &recent
+	}
+	return w.homePage(rw, r, httpx.Status(shown.Kind), browser, form, *vacant)
 }
 
 func messageOf(e *fleet.Error) string {

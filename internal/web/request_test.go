@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"mime/multipart"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -32,13 +33,13 @@ func TestRequestVM(t *testing.T) {
 		t.Parallel()
 		s := newSite(t)
 		s.register(true, "lab-1")
-		page := s.browser().post("/api/request_vm", "email", "ada", "crd_command", "<b>ls -l</b>").want(http.StatusBadRequest)
+		page := s.visitor().post("/api/request_vm", "email", "ada", "crd_command", "<b>ls -l</b>").want(http.StatusBadRequest)
 		page.wantText("#email-error", "does not look like an e-mail address").wantText("#command-error", "not the command")
 		page.wantCount(`#email[aria-invalid][aria-describedby="email-error"][value="ada"][autofocus]`, 1)
 		page.wantCount(`#crd_command[aria-invalid][aria-describedby="command-check"]`, 1).wantCount("[autofocus]", 1)
 		page.wantText("#crd_command", "<b>ls -l</b>").wantCount("#summary a", 2)
 
-		page = s.browser().post("/api/request_vm", "email", "ada@example.org").want(http.StatusBadRequest)
+		page = s.visitor().post("/api/request_vm", "email", "ada@example.org").want(http.StatusBadRequest)
 		page.wantCount("#crd_command[autofocus]", 1).wantCount("#summary a", 1).wantText("#command-error", "Paste the command")
 		if vm := s.vm("lab-1"); vm.Seat != fleet.SeatNone {
 			t.Errorf("%+v", vm)
@@ -50,7 +51,7 @@ func TestRequestVM(t *testing.T) {
 		s := newSite(t)
 		s.register(true, "lab-1", "lab-2")
 		s.browser().seated("ada@example.org", code(1))
-		s.browser().request("bob@example.org", code(1)).want(http.StatusBadRequest).wantText("#command-error", "used here before")
+		s.visitor().request("bob@example.org", code(1)).want(http.StatusBadRequest).wantText("#command-error", "used here before")
 	})
 
 	t.Run("says so when all are taken, and keeps what was typed", func(t *testing.T) {
@@ -58,7 +59,7 @@ func TestRequestVM(t *testing.T) {
 		s := newSite(t)
 		s.register(true, "lab-1")
 		s.browser().seated("ada@example.org", code(1))
-		page := s.browser().request("bob@example.org", code(2)).want(http.StatusServiceUnavailable)
+		page := s.visitor().request("bob@example.org", code(2)).want(http.StatusServiceUnavailable)
 		page.wantText("#notice", "The only VM is taken").wantText("#summary", "none was free").wantCount(`#email[value="bob@example.org"]`, 1)
 		page.wantText("#crd_command", code(2)).wantCount("#gate button[disabled]", 1).wantCount("#gate noscript", 1).wantCount(`[sse-connect="/events"]`, 1)
 		if page.header.Get("Retry-After") == "" || page.header.Get("Cache-Control") != "no-store" {
@@ -70,7 +71,7 @@ func TestRequestVM(t *testing.T) {
 		t.Parallel()
 		s := newSite(t, func(c *config.Config) { c.Limits.RequestVMPerMinute, c.Limits.RequestVMBurst = 1, 1 })
 		s.register(true, "lab-1")
-		b := s.browser()
+		b := s.visitor()
 		b.post("/api/request_vm").want(http.StatusBadRequest)
 		page := b.request("ada@example.org", code(1)).want(http.StatusTooManyRequests)
 		page.wantText("#summary", "wait a few seconds").wantCount(`#email[value="ada@example.org"]`, 1)
@@ -84,7 +85,7 @@ func TestRequestVM(t *testing.T) {
 	t.Run("refuses a body without end", func(t *testing.T) {
 		t.Parallel()
 		s := newSite(t)
-		s.browser().post("/api/request_vm", "email", strings.Repeat("x", 100_000)).want(http.StatusRequestEntityTooLarge)
+		s.visitor().post("/api/request_vm", "email", strings.Repeat("x", 100_000)).want(http.StatusRequestEntityTooLarge)
 	})
 
 	t.Run("uses the configured PIN", func(t *testing.T) {
@@ -93,6 +94,88 @@ func TestRequestVM(t *testing.T) {
 		s.register(true, "lab-1")
 		s.browser().seated("ada@example.org", code(1)).wantText(".pin", "987654").wantCount(`[data-copy="987654"]`, 1)
 	})
+}
+
+// Whoever keeps no cookie would get a VM and never see it, nor its PIN.
+func TestRequestVMWithoutCookie(t *testing.T) {
+	t.Parallel()
+	const secure = "https://lab.example.org"
+	ask := func(s *site, b *browser, origin string) *answer {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.server.URL+"/api/request_vm",
+			strings.NewReader(url.Values{"email": {"ada@example.org"}, "crd_command": {code(1)}}.Encode()))
+		s.must(err)
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		r.Header.Set("Origin", origin)
+		return b.send(r)
+	}
+
+	t.Run("because it was too old", func(t *testing.T) {
+		t.Parallel()
+		s := newSite(t)
+		s.register(true, "lab-1")
+		b := s.browser()
+		page := b.request("ada@example.org", code(1)).want(http.StatusBadRequest)
+		page.wantText("#summary", "did not keep our cookie").wantText("#summary", "Allow cookies").wantCount("#summary a", 0)
+		page.wantCount(`#email[value="ada@example.org"]`, 1).wantText("#crd_command", code(1)).wantCount("#gate button[disabled]", 0)
+		if vm := s.vm("lab-1"); vm.Seat != fleet.SeatNone {
+			t.Errorf("%+v", vm)
+		}
+		b.request("ada@example.org", code(1)).wantRedirect("/seat")
+		b.get("/seat").want(http.StatusOK)
+	})
+
+	t.Run("because the site was opened without https", func(t *testing.T) {
+		t.Parallel()
+		s := newSite(t, func(c *config.Config) { c.Server.PublicURL = secure })
+		s.register(true, "lab-1")
+		b := s.browser()
+		b.client.Jar = nil // Go's jar takes a loopback address for safe
+		for range 2 {
+			page := ask(s, b, s.server.URL).want(http.StatusBadRequest)
+			page.wantText("#summary", "only if this site is opened by https").wantCount(`#summary a[href="`+secure+`/"]`, 1)
+		}
+		ask(s, b, secure).want(http.StatusBadRequest).wantText("#summary", "Allow cookies").wantCount("#summary a", 0)
+		if vm := s.vm("lab-1"); vm.Seat != fleet.SeatNone {
+			t.Errorf("%+v", vm)
+		}
+	})
+
+	t.Run("is nothing to programs", func(t *testing.T) {
+		t.Parallel()
+		s := newSite(t)
+		s.register(true, "lab-1")
+		b := s.browser()
+		b.accept = "application/json"
+		b.request("ada@example.org", code(1)).want(http.StatusOK)
+	})
+
+	t.Run("brings no seat from another device either", func(t *testing.T) {
+		t.Parallel()
+		s := newSite(t)
+		s.register(true, "lab-1")
+		pin := s.browser().seated("ada@example.org", code(1)).text(".pin")
+		b := s.browser()
+		b.post("/seat/find", "email", "ada@example.org", "pin", pin).want(http.StatusBadRequest).
+			wantText("[role=alert]", "did not keep our cookie").wantCount(`#email[value="ada@example.org"]`, 1)
+		b.post("/seat/find", "email", "ada@example.org", "pin", pin).wantRedirect("/seat")
+	})
+}
+
+func TestVacancyIsReadOnce(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.register(true, "lab-1")
+	reads := s.web.CountVacancies()
+	b, late := s.visitor(), s.visitor()
+	if n := reads.Load(); n != 1 {
+		t.Errorf("%d reads for two start pages in a moment, want 1", n)
+	}
+	b.request("ada@example.org", code(1)).wantRedirect("/seat")
+	late.request("bob@example.org", code(2)).want(http.StatusServiceUnavailable).wantText("#notice", "The only VM is taken").
+		wantCount("#gate button[disabled]", 1)
+	if n := reads.Load(); n != 2 {
+		t.Errorf("%d reads, want one more for the refusal, which must not show what was", n)
+	}
 }
 
 func TestRequestVMAgain(t *testing.T) {
@@ -314,5 +397,5 @@ func TestRequestVMAsMultipart(t *testing.T) {
 	_ = form.WriteField("email", "ada@example.org")
 	_ = form.WriteField("crd_command", fleet.CommandFor(code(1)))
 	_ = form.Close()
-	s.browser().do(http.MethodPost, "/api/request_vm", form.FormDataContentType(), &body).wantRedirect("/seat")
+	s.visitor().do(http.MethodPost, "/api/request_vm", form.FormDataContentType(), &body).wantRedirect("/seat")
 }

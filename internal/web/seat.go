@@ -12,9 +12,6 @@ import (
 	"lablink/internal/store"
 )
 
-// AccessURL is Google's page on which a participant opens the desktop.
-const AccessURL = "https://remotedesktop.google.com/access"
-
 // seatView is the page of a participant who holds a VM.
 type seatView struct {
 	frame
@@ -32,6 +29,7 @@ type panelView struct {
 	Hostname string
 	Reason   string
 	Absent   bool // the VM does not answer now
+	Overdue  bool // the VM took the command, and should have said long ago what came of it
 	Steps    []step
 	Form     codeForm
 }
@@ -59,6 +57,9 @@ type codeForm struct {
 // Failed reports whether a fresh code is needed.
 func (p panelView) Failed() bool { return p.State == fleet.SeatFailed }
 
+// Asks reports whether the panel holds the form for a fresh code.
+func (p panelView) Asks() bool { return p.Failed() || p.Overdue }
+
 // Ready reports whether the participant can go to Google's page.
 func (p panelView) Ready() bool {
 	return p.State == fleet.SeatConnected || p.State == fleet.SeatAssumed
@@ -83,6 +84,8 @@ func (p panelView) Title() string {
 		return "Ready: " + p.Hostname
 	case p.Failed():
 		return "Needs you: " + p.Hostname
+	case p.Overdue:
+		return "Takes too long: " + p.Hostname
 	default:
 		return "Setting up " + p.Hostname
 	}
@@ -99,6 +102,8 @@ func (p panelView) Said() string {
 		return "The set-up failed. A fresh code is needed."
 	case p.Absent:
 		return "Your VM is not answering right now. It gets your command as soon as it is back."
+	case p.Overdue:
+		return "This takes longer than it should. Tell the organiser the name of your VM, or send a fresh command."
 	case p.Delivered():
 		return "Your VM is being set up."
 	default:
@@ -109,7 +114,8 @@ func (p panelView) Said() string {
 func panelOf(s fleet.Seat, now time.Time, grace time.Duration) panelView {
 	p := panelView{
 		State: s.State, Hostname: s.Hostname, Reason: s.Reason,
-		Absent: s.State == fleet.SeatRequested && !s.Waiting && now.Sub(s.Changed) >= grace,
+		Absent:  s.State == fleet.SeatRequested && !s.Waiting && now.Sub(s.Changed) >= grace,
+		Overdue: s.State == fleet.SeatDelivered && overdue(s.State, s.Changed, now) > 0,
 	}
 	states := map[fleet.SeatState][3]stepState{
 		fleet.SeatRequested: {stepNow, stepAhead, stepAhead},
@@ -144,10 +150,10 @@ func (w *Web) seatPage(rw http.ResponseWriter, r *http.Request, status int, form
 	}
 	panel := panelOf(seat, time.Now(), w.times.grace)
 	view := seatView{
-		frame:    frame{Title: panel.Title(), Watch: seat.State.Pending() && form.Error == ""},
+		frame:    frame{Title: panel.Title(), Watch: seat.State.Pending() && !panel.Asks() && form.Error == ""},
 		Hostname: seat.Hostname, Email: seat.Email, PIN: seat.PIN, Digits: spacedPIN(seat.PIN), Form: form,
 	}
-	if panel.Failed() {
+	if panel.Asks() {
 		panel.Form, view.Form = form, codeForm{}
 	}
 	view.Panel = panel

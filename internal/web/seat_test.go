@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"lablink/internal/fleet"
 )
@@ -54,6 +55,36 @@ func TestSeatPage(t *testing.T) {
 	s.must(s.store.Release(t.Context(), tester, "lab-1"))
 	b.get("/seat").want(http.StatusGone).wantText("h1", "no longer yours").wantNone(pin).wantCount(`a[href="/"].primary`, 1)
 	b.post("/seat/code", "crd_command", code(4)).want(http.StatusGone)
+}
+
+// A VM that dies while it sets up must not leave its participant waiting for ever.
+func TestSeatOverdue(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.web.Quicken()
+	s.web.LookAgain()
+	s.register(true, "lab-1")
+	b := s.browser()
+	b.seated("ada@example.org", code(1))
+	s.deliver("lab-1")
+	s.age("lab-1", 2*time.Minute)
+	b.get("/seat").wantText("h1", "being set up").wantCount(".panel form", 0).wantCount("head noscript", 1)
+	st := b.listen("/seat/events")
+	st.next("said").wantText("span", "being set up")
+
+	s.age("lab-1", 4*time.Minute) // nobody is notified of that
+	st.next("seat").wantText("h1", "takes longer than it should").wantCount("form[action='/seat/code']", 1).wantText("title", "Takes too long: lab-1")
+	st.next("said").wantText("span", "takes longer than it should")
+	page := b.get("/seat").want(http.StatusOK).wantText("h1", "takes longer than it should").wantText(".panel", "Tell the organiser the name of your VM")
+	page.wantCount(".panel form[action='/seat/code'] textarea", 1).wantCount("head noscript", 0).wantText("title", "Takes too long: lab-1")
+	b.post("/seat/code", "crd_command", "nonsense here").want(http.StatusBadRequest).wantText(".panel .error", "not the command").wantCount("details .error", 0)
+
+	admin := s.adminBrowser()
+	admin.get("/admin/instances").wantText(".condition.bad", "being set up").wantText(".note", "Not finished after 4 minutes.")
+
+	b.post("/seat/code", "crd_command", fleet.CommandFor(code(2))).wantRedirect("/seat")
+	st.next("seat").wantText("h1", "gets your command")
+	admin.get("/admin/instances").wantCount(".condition.bad", 0)
 }
 
 func TestSeatAssumed(t *testing.T) {
@@ -181,7 +212,7 @@ func TestFind(t *testing.T) {
 	t.Run("says what is missing", func(t *testing.T) {
 		t.Parallel()
 		s := newSite(t)
-		page := s.browser().post("/seat/find").want(http.StatusBadRequest)
+		page := s.visitor().post("/seat/find").want(http.StatusBadRequest)
 		page.wantCount(`#email[aria-invalid][aria-describedby="email-error"][autofocus]`, 1).wantCount(`#pin[aria-invalid][aria-describedby="pin-error"]`, 1)
 		page.wantCount("[autofocus]", 1)
 	})
@@ -192,7 +223,7 @@ func TestFind(t *testing.T) {
 		s.register(true, "lab-1", "lab-2")
 		pin := s.browser().seated("ada@example.org", code(1)).text(".pin")
 		bob := s.browser().seated("bob@example.org", code(2)).text(".pin")
-		guesser := s.browser()
+		guesser := s.visitor()
 		for range 5 {
 			guesser.post("/seat/find", "email", "ada@example.org", "pin", "wrong").want(http.StatusBadRequest).
 				wantText("#pin-error", "No VM fits").wantCount(`#email[value="ada@example.org"]`, 1).wantNone("lab-1")

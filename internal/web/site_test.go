@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/andybalholm/cascadia"
+	"github.com/jackc/pgx/v5"
 	"golang.org/x/net/html"
 
 	"lablink/internal/config"
@@ -32,18 +33,20 @@ var tester = fleet.Actor{Kind: "admin", Address: "192.0.2.1"}
 
 // site is a whole server of pages with a database of its own.
 type site struct {
-	t      *testing.T
-	web    *web.Web
-	store  *store.Store
-	feed   *wait.Feed
-	server *httptest.Server
+	t        *testing.T
+	database string
+	web      *web.Web
+	store    *store.Store
+	feed     *wait.Feed
+	server   *httptest.Server
 
 	closeFeed func() // ends all streams
 }
 
 func newSite(t *testing.T, change ...func(*config.Config)) *site {
 	t.Helper()
-	st, err := store.Open(t.Context(), testkit.DB(t))
+	database := testkit.DB(t)
+	st, err := store.Open(t.Context(), database)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,7 +58,7 @@ func newSite(t *testing.T, change ...func(*config.Config)) *site {
 		f(cfg)
 	}
 	feed := wait.NewFeed()
-	s := &site{t: t, store: st, feed: feed}
+	s := &site{t: t, database: database, store: st, feed: feed}
 	s.web, err = web.New(web.Options{
 		Store: st, Feed: feed, Config: cfg, Admin: s.requireAdmin,
 		RequestLimit: httpx.NewLimiter(cfg.Limits.RequestVMPerMinute, cfg.Limits.RequestVMBurst),
@@ -63,6 +66,7 @@ func newSite(t *testing.T, change ...func(*config.Config)) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.web.Unremembering()
 	mux := http.NewServeMux()
 	s.web.Routes(mux)
 	mux.Handle("/", s.web.NotFound())
@@ -116,6 +120,16 @@ func (s *site) vm(name string) fleet.VM {
 	v, err := s.store.VM(s.t.Context(), name)
 	s.must(err)
 	return v
+}
+
+// age makes a VM's seat change longer ago.
+func (s *site) age(name string, d time.Duration) {
+	s.t.Helper()
+	conn, err := pgx.Connect(s.t.Context(), s.database)
+	s.must(err)
+	defer conn.Close(s.t.Context())
+	_, err = conn.Exec(s.t.Context(), `UPDATE vms SET seat_changed = now() - make_interval(secs => $2) WHERE hostname = $1`, name, d.Seconds())
+	s.must(err)
 }
 
 func (s *site) must(err error) {
@@ -172,6 +186,13 @@ func (s *site) browser() *browser {
 	}}
 }
 
+// visitor is a browser that has opened the start page.
+func (s *site) visitor() *browser {
+	b := s.browser()
+	b.get("/")
+	return b
+}
+
 func (s *site) adminBrowser() *browser {
 	b := s.browser()
 	b.admin = true
@@ -199,6 +220,11 @@ func (b *browser) do(method, path, contentType string, body io.Reader) *answer {
 		accept = "text/html"
 	}
 	r.Header.Set("Accept", accept)
+	return b.send(r)
+}
+
+func (b *browser) send(r *http.Request) *answer {
+	b.s.t.Helper()
 	if b.admin {
 		r.SetBasicAuth("admin", adminPassword)
 	}

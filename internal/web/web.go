@@ -38,6 +38,7 @@ type Web struct {
 	assets     *assets
 	pages      pages
 	brokenPage []byte
+	vacant     *vacancies
 	home       *caster
 	times      times
 }
@@ -77,6 +78,7 @@ func New(o Options) (*Web, error) {
 	if w.brokenPage, err = w.renderBroken(); err != nil {
 		return nil, err
 	}
+	w.vacant = &vacancies{read: w.readVacancy, keep: w.times.homeEvery}
 	w.home = newCaster(w.feed, w.times.homeEvery, w.times.idleTick, w.homeEvents)
 	return w, nil
 }

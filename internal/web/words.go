@@ -24,16 +24,19 @@ func momentOf(t, now time.Time) moment {
 	return moment{ago(now.Sub(t)), t.UTC().Format(time.RFC3339), t.UTC().Format("2 Jan 2006 15:04:05 MST")}
 }
 
-func ago(d time.Duration) string {
+func ago(d time.Duration) string { return span(d) + " ago" }
+
+// span is about how long something lasts.
+func span(d time.Duration) string {
 	switch {
 	case d < time.Minute:
-		return "a moment ago"
+		return "a moment"
 	case d < time.Hour:
-		return count(int(d/time.Minute), "minute") + " ago"
+		return count(int(d/time.Minute), "minute")
 	case d < 48*time.Hour:
-		return count(int(d/time.Hour), "hour") + " ago"
+		return count(int(d/time.Hour), "hour")
 	default:
-		return count(int(d/(24*time.Hour)), "day") + " ago"
+		return count(int(d/(24*time.Hour)), "day")
 	}
 }
 
@@ -63,8 +66,15 @@ func count(n int, thing string) string {
 // capitalized begins a message with a capital, unless it begins with a name.
 func capitalized(s string) string {
 	first, _, _ := strings.Cut(s, " ")
+	if strings.ContainsFunc(first, func(r rune) bool { return !unicode.IsLetter(r) }) {
+		return s
+	}
+	return upperFirst(s)
+}
+
+func upperFirst(s string) string {
 	r, size := utf8.DecodeRuneInString(s)
-	if size == 0 || strings.ContainsFunc(first, func(r rune) bool { return !unicode.IsLetter(r) }) {
+	if size == 0 {
 		return s
 	}
 	return string(unicode.ToUpper(r)) + s[size:]
@@ -109,8 +119,25 @@ type condition struct {
 	Tone  tone
 }
 
-func conditionOf(v fleet.VM) condition {
+// overdueAfter is how long a VM may take to fetch what waits for it, and to say
+// what came of it. The store counts trouble by the same time.
+const overdueAfter = 3 * time.Minute
+
+// overdue is how long a seat has been in a state that only its VM can end, 0
+// while that is no wonder.
+func overdue(s fleet.SeatState, changed, now time.Time) time.Duration {
+	since := now.Sub(changed)
+	if !s.Pending() || changed.IsZero() || since < overdueAfter {
+		return 0
+	}
+	return since
+}
+
+func conditionOf(v fleet.VM, now time.Time) condition {
 	c := seatCondition(v)
+	if late := overdue(v.Seat, v.SeatChanged, now); late > 0 {
+		c.Note, c.Tone = joinNotes(c.Note, "Not finished after "+span(late)+"."), toneBad
+	}
 	if v.Seat != fleet.SeatNone {
 		switch {
 		case v.Status == fleet.StatusError:
@@ -197,10 +224,8 @@ func shortage(c fleet.Counts) string {
 		}
 		return fmt.Sprintf("All %d VMs are taken.", taken)
 	}
-	// Counts knows trouble only for the whole fleet; what failed on a seat is taken or unclean.
 	cleaning, unclean := c.Seats[fleet.SeatReleasing], c.Seats[fleet.SeatUnclean]
-	broken := min(max(0, c.Trouble-c.Seats[fleet.SeatFailed]-unclean), c.Seats[fleet.SeatNone])
-	starting := c.Seats[fleet.SeatNone] - broken
+	starting := max(0, c.Seats[fleet.SeatNone]-c.Broken) // the store counts the two one after the other
 	var parts []string
 	add := func(n int, one, many string) {
 		if n == 1 {
@@ -212,7 +237,7 @@ func shortage(c fleet.Counts) string {
 	add(taken, "is taken", "are taken")
 	add(starting, "is still starting", "are still starting")
 	add(cleaning, "is being cleaned for the next person", "are being cleaned for the next person")
-	add(broken+unclean, "has a problem that the organiser must look at", "have a problem that the organiser must look at")
+	add(c.Broken+unclean, "has a problem that the organiser must look at", "have a problem that the organiser must look at")
 	if len(parts) == 0 {
 		return "No VM is free right now."
 	}

@@ -61,6 +61,24 @@ func TestSpacedPIN(t *testing.T) {
 	}
 }
 
+func TestConditionOverdue(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	late := map[fleet.SeatState]bool{fleet.SeatRequested: true, fleet.SeatDelivered: true, fleet.SeatReleasing: true}
+	for _, seat := range fleet.SeatStates {
+		for _, waiting := range []bool{true, false} {
+			v := fleet.VM{Status: fleet.StatusRunning, Seat: seat, Waiting: waiting, SeatChanged: now.Add(-179 * time.Second)}
+			if c := conditionOf(v, now); strings.Contains(c.Note, "Not finished") || seat == fleet.SeatDelivered && c.Tone != toneBusy {
+				t.Errorf("%s, in time: %+v", seat, c)
+			}
+			v.SeatChanged = now.Add(-5 * time.Minute)
+			if c := conditionOf(v, now); strings.Contains(c.Note, "Not finished after 5 minutes.") != late[seat] || late[seat] && c.Tone != toneBad {
+				t.Errorf("%s, late: %+v", seat, c)
+			}
+		}
+	}
+}
+
 func TestConditionOfEveryState(t *testing.T) {
 	t.Parallel()
 	statuses := append([]fleet.Status{fleet.StatusProvisioning}, fleet.Reportable...)
@@ -69,7 +87,7 @@ func TestConditionOfEveryState(t *testing.T) {
 			for _, health := range []fleet.Health{"", fleet.Healthy, fleet.Unhealthy, fleet.NotApplicable} {
 				for _, waiting := range []bool{true, false} {
 					v := fleet.VM{Status: status, Seat: seat, Health: health, Waiting: waiting}
-					c := conditionOf(v)
+					c := conditionOf(v, time.Now())
 					if c.Words == "" || c.Tone == "" {
 						t.Errorf("%s, %s, %s: %+v", status, seat, health, c)
 					}
@@ -104,7 +122,12 @@ func TestShortage(t *testing.T) {
 			"No VM is free right now: of 3, 1 is taken and 2 are still starting.",
 		},
 		{
-			fleet.Counts{Total: 6, Trouble: 3, Seats: seats{fleet.SeatNone: 3, fleet.SeatReleasing: 1, fleet.SeatUnclean: 1, fleet.SeatFailed: 1}},
+			// Trouble with a seat is not a VM that starts.
+			fleet.Counts{Total: 2, Trouble: 1, Seats: seats{fleet.SeatNone: 1, fleet.SeatDelivered: 1}},
+			"No VM is free right now: of 2, 1 is taken and 1 is still starting.",
+		},
+		{
+			fleet.Counts{Total: 6, Trouble: 3, Broken: 1, Seats: seats{fleet.SeatNone: 3, fleet.SeatReleasing: 1, fleet.SeatUnclean: 1, fleet.SeatFailed: 1}},
 			"No VM is free right now: of 6, 1 is taken, 2 are still starting, 1 is being cleaned for the next person and " +
 				"2 have a problem that the organiser must look at.",
 		},
@@ -115,26 +138,13 @@ func TestShortage(t *testing.T) {
 	}
 }
 
-func TestParseHostnames(t *testing.T) {
+func TestSplitHostnames(t *testing.T) {
 	t.Parallel()
-	got, err := parseHostnames("lab-1, lab-2\r\nlab-3;lab-4\n\n")
-	if diff := cmp.Diff([]string{"lab-1", "lab-2", "lab-3", "lab-4"}, got); diff != "" || err != nil {
-		t.Error(err, diff)
+	got := splitHostnames("lab-1, lab-2\r\nlab-3;lab-4\n\n")
+	if diff := cmp.Diff([]string{"lab-1", "lab-2", "lab-3", "lab-4"}, got); diff != "" {
+		t.Error(diff)
 	}
-	for text, want := range map[string]string{
-		"":                                  "at least one",
-		" ,\n":                              "at least one",
-		"lab-1 lab-2,lab-1":                 "twice",
-		"Lab-1":                             "not a valid host name",
-		"lab_1":                             "not a valid host name",
-		"events":                            "name of a page",
-		strings.Repeat("x ", 1001):          "at most 1000",
-		"a\x00b":                            "not a valid host name",
-		"'; rm -rf /; echo '":               "not a valid host name",
-		"lab-1, " + strings.Repeat("a", 64): "not a valid host name",
-	} {
-		if _, err := parseHostnames(text); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%.20q: %v, want %q", text, err, want)
-		}
+	if got := splitHostnames(" ,\n"); len(got) != 0 {
+		t.Errorf("%q", got)
 	}
 }

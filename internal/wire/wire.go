@@ -2,8 +2,6 @@
 // processor share. Names follow what the existing Python clients send.
 package wire
 
-import "time"
-
 // Paths that VMs call. PathMetrics is followed by the hostname.
 const (
 	PathStartup   = "/vm_startup"
@@ -14,15 +12,14 @@ const (
 	PathMetrics   = "/api/vm-metrics/"
 )
 
-// KeepaliveInterval is how often the allocator writes a newline into a held
-// poll unless it is configured otherwise. KeepaliveHeader, on the 200 that a
-// keep-alive begins, tells the agent the real interval in seconds, so that it
-// knows how long a silence means a dead connection. RestartHeader, on a 503,
-// tells it that the allocator is being restarted on purpose: call again at once.
+// KeepaliveHeader, on the 200 that the first keep-alive of a poll begins, tells
+// the agent how many seconds lie between them, so that it knows how long a
+// silence means a dead connection. RestartHeader, with the value "1" on a 503,
+// says that the allocator ended the poll on purpose, as when it restarts: call
+// again at once.
 const (
-	KeepaliveInterval = 25 * time.Second
-	KeepaliveHeader   = "Lablink-Keepalive"
-	RestartHeader     = "Lablink-Restart"
+	KeepaliveHeader = "Lablink-Keepalive"
+	RestartHeader   = "Lablink-Restart"
 )
 
 // StartupRequest is the body of POST /vm_startup. Existing clients send only

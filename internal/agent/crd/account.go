@@ -12,6 +12,7 @@ import (
 // account is the user who owns the remote desktop.
 type account struct {
 	name, home string
+	root       bool                // the user has number 0, whatever it is called
 	cred       *syscall.Credential // nil: the agent's own user
 }
 
@@ -28,7 +29,7 @@ func lookup(name, home string) (account, error) {
 		return account{}, fmt.Errorf("looking up user %q: %w", name, err)
 	}
 	if u.Uid == strconv.Itoa(os.Geteuid()) {
-		return account{name: u.Username, home: u.HomeDir}, nil
+		return account{name: u.Username, home: u.HomeDir, root: u.Uid == "0"}, nil
 	}
 	if os.Geteuid() != 0 {
 		return account{}, fmt.Errorf("only root can run start-host as %q: start the agent as root or as %q", name, name)
@@ -37,7 +38,7 @@ func lookup(name, home string) (account, error) {
 	if err != nil {
 		return account{}, fmt.Errorf("looking up the groups of user %q: %w", name, err)
 	}
-	return account{name: u.Username, home: u.HomeDir, cred: cred}, nil
+	return account{name: u.Username, home: u.HomeDir, root: cred.Uid == 0, cred: cred}, nil
 }
 
 // own is the agent's user, with another home if one is given.
@@ -55,7 +56,7 @@ func own(home string) (account, error) {
 	if home == "" {
 		return account{}, errors.New("the agent has no HOME: set it, or name the desktop's user with --user")
 	}
-	return account{name: name, home: home}, nil
+	return account{name: name, home: home, root: os.Geteuid() == 0}, nil
 }
 
 func credential(u *user.User) (*syscall.Credential, error) {

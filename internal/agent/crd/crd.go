@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"lablink/internal/agent/simhost"
 	"lablink/internal/fleet"
 )
 
@@ -64,7 +65,8 @@ func New(cfg Config) *Host {
 
 // Ready returns nil when a set-up could be tried now, else what to repair.
 func (h *Host) Ready() error {
-	if _, err := h.account(); err != nil {
+	as, err := h.account()
+	if err != nil {
 		return err
 	}
 	info, err := os.Stat(h.cfg.StartHost)
@@ -76,7 +78,28 @@ func (h *Host) Ready() error {
 	case !info.Mode().IsRegular() || info.Mode()&0o111 == 0:
 		return fmt.Errorf("%s is not an executable file", h.cfg.StartHost)
 	}
+	return h.refusal(as)
+}
+
+var errRoot = errors.New("the desktop's user is root: Google's start-host refuses to set up a desktop for root; name the desktop's user with --user")
+
+// refusal is what start-host would say to this user whatever the code. The
+// simulation takes root too: the demo and the tests often are.
+func (h *Host) refusal(as account) error {
+	if as.root && !simhost.Is(h.cfg.StartHost) {
+		return errRoot
+	}
 	return nil
+}
+
+// CheckUser tells beforehand that start-host will refuse the desktop's user. One
+// who is not there may still be created: it is Ready that misses them.
+func (h *Host) CheckUser() error {
+	as, err := h.account()
+	if err != nil {
+		return nil //nolint:nilerr // see above
+	}
+	return h.refusal(as)
 }
 
 // Request is what a set-up needs.

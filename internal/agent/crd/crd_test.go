@@ -9,14 +9,16 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"lablink/internal/agent/simhost"
 )
 
-// sandbox is a Host whose programs are shell scripts.
+// sandbox is a Host whose programs are shell scripts, marked as simulated.
 func sandbox(t *testing.T, cfg Config, programs map[string]string) *Host {
 	t.Helper()
 	dir := t.TempDir()
 	for name, body := range programs {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\n"+body+"\n"), 0o755); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\n# "+simhost.Mark+".\n"+body+"\n"), 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -58,6 +60,51 @@ func TestReady(t *testing.T) {
 	}
 	if err := New(Config{User: "no-such-user-here"}).Ready(); err == nil || !strings.Contains(err.Error(), "--user") {
 		t.Errorf("unknown user: %v", err)
+	}
+}
+
+// Google's start-host refuses root, so a VM whose desktop would be root's must
+// not go to a participant.
+func TestReady_Root(t *testing.T) {
+	t.Parallel()
+	h := sandbox(t, Config{}, map[string]string{"start-host": ""})
+	root := account{name: "toor", home: h.cfg.Home, root: true}
+	h.account = func() (account, error) { return root, nil }
+	if err := errors.Join(h.Ready(), h.CheckUser()); err != nil {
+		t.Errorf("simulated: %v", err)
+	}
+	if err := os.WriteFile(h.cfg.StartHost, []byte("\x7fELF"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for what, err := range map[string]error{"Ready": h.Ready(), "CheckUser": h.CheckUser()} {
+		if !errors.Is(err, errRoot) {
+			t.Errorf("%s: %v, want %v", what, err, errRoot)
+		}
+	}
+	h.account = func() (account, error) { return account{name: "ada", home: h.cfg.Home}, nil }
+	if err := errors.Join(h.Ready(), h.CheckUser()); err != nil {
+		t.Errorf("another user: %v", err)
+	}
+	h.account = func() (account, error) { return account{}, errors.New("not there yet") }
+	if err := h.CheckUser(); err != nil {
+		t.Errorf("CheckUser without the user: %v", err)
+	}
+}
+
+func TestAccount_Root(t *testing.T) {
+	t.Parallel()
+	me, root := os.Geteuid(), os.Geteuid() == 0
+	for _, name := range []string{"", "root", "nobody"} {
+		a, err := lookup(name, "/somewhere")
+		if err != nil {
+			if root {
+				t.Errorf("lookup(%q): %v", name, err)
+			}
+			continue // only root can be another user
+		}
+		if want := root && name != "nobody"; a.root != want {
+			t.Errorf("as user %d, lookup(%q).root = %v", me, name, a.root)
+		}
 	}
 }
 
