@@ -121,7 +121,7 @@ func TestAgent_RootsDesktop(t *testing.T) {
 	t.Parallel()
 	f := newAllocator(t)
 	v := newVM(t, f)
-	if err := os.WriteFile(v.cfg.StartHost, []byte("#!/bin/sh\nexit 1\n"), 0o755); err != nil {
+	if err := os.WriteFile(v.cfg.StartHost, []byte("\x7fELF"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	want := "running"

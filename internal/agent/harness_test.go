@@ -246,12 +246,11 @@ func (v *vm) start() (stop func()) {
 	return stop
 }
 
-// program replaces one of the simulated programs by a shell script, which is
-// marked as they are: tests may run as root.
+// program replaces one of the simulated programs by a shell script.
 func (v *vm) program(name, script string) string {
 	v.t.Helper()
 	path := filepath.Join(v.sim, name)
-	if err := os.WriteFile(path, []byte("#!/bin/sh\n# "+simhost.Mark+".\n"+script+"\n"), 0o755); err != nil {
+	if err := os.WriteFile(path, []byte("#!/bin/sh\n"+script+"\n"), 0o755); err != nil {
 		v.t.Fatal(err)
 	}
 	return path

@@ -57,7 +57,9 @@ func (a *Admin) check(w http.ResponseWriter, r *http.Request) error {
 	if !ok {
 		return fleet.Errorf(fleet.Unauthenticated, "Log in as the organiser to see this page.")
 	}
-	hash, err := a.hash(r.Context())
+	ctx, cancel := context.WithTimeout(r.Context(), handlerTimeout)
+	defer cancel()
+	hash, err := a.hash(ctx)
 	if err != nil {
 		return err
 	}

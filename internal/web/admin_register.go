@@ -102,12 +102,13 @@ func (w *Web) postToken(rw http.ResponseWriter, r *http.Request) error {
 // agentCommand is what an admin pastes into a root shell of the machine. The
 // token goes into a file that only root can read, by the shell's own printf: it
 // is never an argument of a program, which others could see in the process
-// list. The space in front keeps it out of the history of most shells. Whose
-// desktop it is is not guessed: in a root shell without sudo it would be root's.
+// list. The space in front keeps it out of the history of most shells. The
+// desktop's user is not guessed: in a root shell without sudo it would be root.
 func agentCommand(origin, hostname, token string) string {
 	return " install -d -m 700 /etc/lablink && install -m 600 /dev/null /etc/lablink/agent-token &&\n" +
 		" printf '%s\\n' " + shellQuoted(token) + " > /etc/lablink/agent-token &&\n" +
-		" lablink agent --allocator " + shellQuoted(origin) + " --hostname " + shellQuoted(hostname) + " --token-file /etc/lablink/agent-token --user \"${SUDO_USER:?put the desktop user here}\""
+		" lablink agent --allocator " + shellQuoted(origin) + " --hostname " + shellQuoted(hostname) + " --token-file /etc/lablink/agent-token" +
+		" --user \"${SUDO_USER:?put the desktop user here}\""
 }
 
 func shellQuoted(s string) string {

@@ -23,16 +23,16 @@ func browserOf(r *http.Request) []byte {
 	return fleet.HashToken(c.Value)
 }
 
-// keptNoCookie says that a form came without the cookie that its page has set.
+// noCookieError says that a form came without the cookie that its page has set.
 // Whoever sends it would get a VM, and never see it.
-type keptNoCookie struct {
+type noCookieError struct {
 	secure string // where the browser would keep it, "" if here
 }
 
-func (*keptNoCookie) Error() string { return "the browser did not keep the cookie" }
+func (*noCookieError) Error() string { return "the browser did not keep the cookie" }
 
 // text is what the person at that browser reads, with the address behind it.
-func (e *keptNoCookie) text() string {
+func (e *noCookieError) text() string {
 	const text = "Your browser did not keep our cookie, and without it you could not see your VM. "
 	if e.secure != "" {
 		return text + "It keeps it only if this site is opened by https."
@@ -40,13 +40,13 @@ func (e *keptNoCookie) text() string {
 	return text + "Allow cookies for this site, then press the button again."
 }
 
-// wantCookie returns a keptNoCookie if a form came without our cookie, which the
+// wantCookie returns a noCookieError if a form came without our cookie, which the
 // page that holds the form has set.
 func (w *Web) wantCookie(r *http.Request, page string) error {
 	if browserOf(r) != nil {
 		return nil
 	}
-	e := &keptNoCookie{}
+	e := &noCookieError{}
 	// Behind a proxy only the browser knows how it reached us; all send their
 	// origin with a form.
 	if strings.HasPrefix(w.cfg.Server.PublicURL, "https://") && strings.HasPrefix(r.Header.Get("Origin"), "http://") {

@@ -68,7 +68,7 @@ func (w *Web) postFind(rw http.ResponseWriter, r *http.Request) error {
 	if err = w.wantCookie(r, "/seat/find"); err == nil {
 		err = w.openSeat(r, email, pin)
 	}
-	var cookie *keptNoCookie
+	var cookie *noCookieError
 	e := asFleetError(err)
 	switch {
 	case err == nil:

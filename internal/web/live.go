@@ -70,7 +70,9 @@ func (c *caster) run(ctx context.Context) {
 	changed, unsubscribe := c.feed.Subscribe(wait.Any)
 	defer unsubscribe()
 	for {
-		events, err := c.render(ctx)
+		reading, cancel := context.WithTimeout(ctx, readTimeout)
+		events, err := c.render(reading)
+		cancel()
 		switch {
 		case ctx.Err() != nil:
 			return
@@ -203,12 +205,22 @@ func (w *Web) getAdminEvents(rw http.ResponseWriter, r *http.Request) error {
 	}
 }
 
+// readTimeout bounds a read of the database by a live page, which lives long
+// itself.
+const readTimeout = 10 * time.Second
+
+func (w *Web) readSeatPanel(ctx context.Context, browser []byte) (livePanel, error) {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	return w.seatPanel(ctx, browser)
+}
+
 // getSeatEvents shows one browser what becomes of its seat. Each time it reads
 // the seat by the browser's cookie: who may no longer see it gets no more of it.
 func (w *Web) getSeatEvents(rw http.ResponseWriter, r *http.Request) error {
 	httpx.Quiet(r)
 	browser := browserOf(r)
-	first, err := w.seatPanel(r.Context(), browser)
+	first, err := w.readSeatPanel(r.Context(), browser)
 	if err != nil {
 		return err
 	}
@@ -223,7 +235,7 @@ func (w *Web) getSeatEvents(rw http.ResponseWriter, r *http.Request) error {
 	defer keepAlive.Stop()
 	for {
 		// Read after subscribing: what changes from here on wakes us.
-		panel, err := w.seatPanel(r.Context(), browser)
+		panel, err := w.readSeatPanel(r.Context(), browser)
 		switch {
 		case err != nil && r.Context().Err() != nil:
 			return nil // the reader has gone

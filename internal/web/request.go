@@ -164,7 +164,7 @@ const (
 func (w *Web) refuse(rw http.ResponseWriter, r *http.Request, req request, browser []byte, err error) error {
 	var fields *fieldsError
 	var other *otherSeatError
-	var cookie *keptNoCookie
+	var cookie *noCookieError
 	var vacant *vacancyView
 	form := requestForm{Email: req.Email, Command: req.Command}
 	shown := asFleetError(err)

@@ -85,13 +85,14 @@ func New(o Options) (*Web, error) {
 
 // Routes registers every page.
 func (w *Web) Routes(mux *http.ServeMux) {
-	participant := func(pattern string, h httpx.Handler) { mux.Handle(pattern, httpx.Adapt(h, w.Error)) }
+	stream := func(pattern string, h httpx.Handler) { mux.Handle(pattern, httpx.Adapt(h, w.Error)) }
+	participant := func(pattern string, h httpx.Handler) { stream(pattern, httpx.Bounded(h)) }
 	participant("GET /{$}", w.getHome)
-	participant("GET /events", w.getHomeEvents)
+	stream("GET /events", w.getHomeEvents)
 	participant("POST /api/request_vm", w.postRequestVM)
 	participant("POST /check-command", w.postCheckCommand)
 	participant("GET /seat", w.getSeat)
-	participant("GET /seat/events", w.getSeatEvents)
+	stream("GET /seat/events", w.getSeatEvents)
 	participant("POST /seat/code", w.postSeatCode)
 	participant("GET /seat/find", w.getFind)
 	participant("POST /seat/find", w.postFind)
@@ -101,10 +102,11 @@ func (w *Web) Routes(mux *http.ServeMux) {
 	participant("GET /seat/code", goTo("/seat"))
 	participant("GET /seat/forget", goTo("/"))
 
-	admin := func(pattern string, h httpx.Handler) { mux.Handle(pattern, w.admin(httpx.Adapt(h, w.Error), w.Error)) }
+	adminStream := func(pattern string, h httpx.Handler) { mux.Handle(pattern, w.admin(httpx.Adapt(h, w.Error), w.Error)) }
+	admin := func(pattern string, h httpx.Handler) { adminStream(pattern, httpx.Bounded(h)) }
 	admin("GET /admin", w.getOverview)
 	admin("GET /admin/instances", w.getInstances)
-	admin("GET /admin/instances/events", w.getAdminEvents)
+	adminStream("GET /admin/instances/events", w.getAdminEvents)
 	admin("GET /admin/instances/register", w.getRegister)
 	admin("POST /admin/instances/register", w.postRegister)
 	admin("GET /admin/instances/{hostname}", w.getInstance)

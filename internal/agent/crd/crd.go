@@ -7,13 +7,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
-	"lablink/internal/agent/simhost"
 	"lablink/internal/fleet"
 )
 
@@ -83,13 +83,26 @@ func (h *Host) Ready() error {
 
 var errRoot = errors.New("the desktop's user is root: Google's start-host refuses to set up a desktop for root; name the desktop's user with --user")
 
-// refusal is what start-host would say to this user whatever the code. The
-// simulation takes root too: the demo and the tests often are.
+// refusal is what start-host would say to this user whatever the code. It is
+// Google's own program that refuses root. A script in its place is either the
+// simulation, which does not (the demo and the tests often are root), or may
+// change to another user by itself.
 func (h *Host) refusal(as account) error {
-	if as.root && !simhost.Is(h.cfg.StartHost) {
+	if as.root && !isScript(h.cfg.StartHost) {
 		return errRoot
 	}
 	return nil
+}
+
+func isScript(path string) bool {
+	f, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	var head [2]byte
+	_, err = io.ReadFull(f, head[:])
+	return err == nil && string(head[:]) == "#!"
 }
 
 // CheckUser tells beforehand that start-host will refuse the desktop's user. One

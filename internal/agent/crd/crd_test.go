@@ -9,16 +9,14 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"lablink/internal/agent/simhost"
 )
 
-// sandbox is a Host whose programs are shell scripts, marked as simulated.
+// sandbox is a Host whose programs are shell scripts.
 func sandbox(t *testing.T, cfg Config, programs map[string]string) *Host {
 	t.Helper()
 	dir := t.TempDir()
 	for name, body := range programs {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\n# "+simhost.Mark+".\n"+body+"\n"), 0o755); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\n"+body+"\n"), 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -71,7 +69,7 @@ func TestReady_Root(t *testing.T) {
 	root := account{name: "toor", home: h.cfg.Home, root: true}
 	h.account = func() (account, error) { return root, nil }
 	if err := errors.Join(h.Ready(), h.CheckUser()); err != nil {
-		t.Errorf("simulated: %v", err)
+		t.Errorf("a script: %v", err)
 	}
 	if err := os.WriteFile(h.cfg.StartHost, []byte("\x7fELF"), 0o755); err != nil {
 		t.Fatal(err)

@@ -262,7 +262,7 @@ func Install(dir, lablinkBinary string) (startHost string, err error) {
 		return "", err
 	}
 	for _, name := range []string{"start-host", "chrome-remote-desktop"} {
-		script := scriptHead +
+		script := "#!/bin/sh\n# " + Mark + ".\n" +
 			"[ -n \"$LABLINK_SIM_DIR\" ] || LABLINK_SIM_DIR=" + quote(filepath.Join(dir, "codes")) + "\nexport LABLINK_SIM_DIR\n" +
 			"exec " + quote(lablinkBinary) + " " + name + " \"$@\"\n"
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(script), 0o755); err != nil { //nolint:gosec // a program
@@ -271,21 +271,6 @@ func Install(dir, lablinkBinary string) (startHost string, err error) {
 	}
 	return filepath.Join(dir, "start-host"), nil
 }
-
-// Is reports whether the program at path is one that Install wrote.
-func Is(path string) bool {
-	f, err := os.Open(path)
-	if err != nil {
-		return false
-	}
-	defer f.Close()
-	head := make([]byte, 512)
-	n, _ := io.ReadFull(f, head)
-	return strings.HasPrefix(string(head[:n]), scriptHead)
-}
-
-// scriptHead begins each of the programs that Install writes.
-const scriptHead = "#!/bin/sh\n# " + Mark + ".\n"
 
 // quote makes one word of s for a shell.
 func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }

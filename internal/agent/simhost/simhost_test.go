@@ -175,25 +175,3 @@ func TestScript(t *testing.T) {
 	expect("STOPPED", 0, "--get-status")
 	expect("usage", 2, "--dance")
 }
-
-func TestIs(t *testing.T) {
-	t.Parallel()
-	m := newMachine(t)
-	for _, name := range []string{"start-host", "chrome-remote-desktop"} {
-		if !simhost.Is(filepath.Join(m.sim, name)) {
-			t.Errorf("%s is not recognised", name)
-		}
-	}
-	other := filepath.Join(m.sim, "other")
-	for _, body := range []string{"", "#!/bin/sh\nexit 0\n", "#!/bin/sh\n\n# " + simhost.Mark + ".\n", strings.Repeat("x", 1000)} {
-		if err := os.WriteFile(other, []byte(body), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if simhost.Is(other) {
-			t.Errorf("%q passes as the simulation", body)
-		}
-	}
-	if simhost.Is(m.sim) || simhost.Is(filepath.Join(m.sim, "absent")) {
-		t.Error("what cannot be read passes as the simulation")
-	}
-}
