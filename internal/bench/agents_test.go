@@ -187,8 +187,8 @@ func (a *agent) poll(ctx context.Context) *pollError {
 		return &pollError{err: fmt.Errorf("%w: %s", errAgain, resp.Status), restart: resp.Header.Get(wire.RestartHeader) == "1"}
 	}
 	limit := silence
-	if s, err := strconv.Atoi(resp.Header.Get(wire.KeepaliveHeader)); err == nil {
-		limit = time.Duration(3*s)*time.Second + 15*time.Second
+	if s, err := strconv.ParseFloat(resp.Header.Get(wire.KeepaliveHeader), 64); err == nil {
+		limit = time.Duration(3*s*float64(time.Second)) + 15*time.Second
 	}
 	data, err := a.read(resp.Body, limit)
 	if err != nil {

@@ -105,6 +105,10 @@ func (s SeatState) Pending() bool {
 	return s == SeatRequested || s == SeatDelivered || s == SeatReleasing
 }
 
+// OverdueAfter is how long a VM may take to fetch what waits for it, or to say
+// what became of it, until somebody should look.
+const OverdueAfter = 3 * time.Minute
+
 // Seat is what a participant holds.
 type Seat struct {
 	ID       int64

@@ -242,20 +242,20 @@ func (s *Store) FreeCount(ctx context.Context) (n int, err error) {
 }
 
 // Counts returns the numbers of the whole fleet. A VM is Silent if it should be
-// there but was not heard of for three minutes, and in Trouble if it says so
+// there but was not heard of for fleet.OverdueAfter, and in Trouble if it says so
 // itself, its GPU is unhealthy, its seat failed or could not be cleaned, or what
-// it should fetch or report has been due for three minutes. It is Broken if it
+// it should fetch or report has been due for as long. It is Broken if it
 // has no seat, and says itself that something is wrong.
 func (s *Store) Counts(ctx context.Context) (fleet.Counts, error) {
 	c := fleet.Counts{Seats: map[fleet.SeatState]int{}}
 	err := s.pool.QueryRow(ctx, `
 		WITH v AS MATERIALIZED (SELECT v.*, `+waiting+` AS waits FROM vms v WHERE v.status <> 'destroyed')
 		SELECT count(*), count(*) FILTER (WHERE `+free+`), count(*) FILTER (WHERE waits),
-			count(*) FILTER (WHERE v.status = 'running' AND NOT waits AND v.last_seen_at < now() - interval '3 minutes'),
+			count(*) FILTER (WHERE v.status = 'running' AND NOT waits AND v.last_seen_at < now() - make_interval(secs => $1)),
 			count(*) FILTER (WHERE v.status = 'error' OR v.healthy = 'Unhealthy' OR v.seat IN ('failed', 'unclean')
-				OR v.seat IN ('requested', 'delivered', 'releasing') AND v.seat_changed < now() - interval '3 minutes'),
+				OR v.seat IN ('requested', 'delivered', 'releasing') AND v.seat_changed < now() - make_interval(secs => $1)),
 			count(*) FILTER (WHERE v.seat = 'none' AND (v.status = 'error' OR v.healthy = 'Unhealthy'))
-		FROM v`).Scan(&c.Total, &c.Free, &c.Waiting, &c.Silent, &c.Trouble, &c.Broken)
+		FROM v`, fleet.OverdueAfter.Seconds()).Scan(&c.Total, &c.Free, &c.Waiting, &c.Silent, &c.Trouble, &c.Broken)
 	if err != nil {
 		return c, err
 	}

@@ -40,10 +40,11 @@ func (e *noCookieError) text() string {
 	return text + "Allow cookies for this site, then press the button again."
 }
 
-// wantCookie returns a noCookieError if a form came without our cookie, which the
-// page that holds the form has set.
+// wantCookie returns a noCookieError if a browser sent a form without our cookie,
+// which the page that holds the form has set. Programs, which need no page, are
+// let through: only browsers ask for an upgrade to https as they go to a page.
 func (w *Web) wantCookie(r *http.Request, page string) error {
-	if browserOf(r) != nil {
+	if browserOf(r) != nil || r.Header.Get("Upgrade-Insecure-Requests") != "1" {
 		return nil
 	}
 	e := &noCookieError{}

@@ -147,6 +147,11 @@ func TestRequestVMWithoutCookie(t *testing.T) {
 		b := s.browser()
 		b.accept = "application/json"
 		b.request("ada@example.org", code(1)).want(http.StatusOK)
+		s.register(true, "lab-2")
+		curl := s.browser()
+		curl.accept = "*/*"
+		curl.request("bob@example.org", code(2)).wantRedirect("/seat")
+		curl.get("/seat").want(http.StatusOK).wantText(".hostname", "lab-2")
 	})
 
 	t.Run("brings no seat from another device either", func(t *testing.T) {

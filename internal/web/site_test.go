@@ -228,6 +228,9 @@ func (b *browser) send(r *http.Request) *answer {
 	if b.admin {
 		r.SetBasicAuth("admin", adminPassword)
 	}
+	if b.accept == "" { // a browser that goes to a page
+		r.Header.Set("Upgrade-Insecure-Requests", "1")
+	}
 	resp, err := b.client.Do(r)
 	if err != nil {
 		b.s.t.Error(err)

@@ -119,15 +119,11 @@ type condition struct {
 	Tone  tone
 }
 
-// overdueAfter is how long a VM may take to fetch what waits for it, and to say
-// what came of it. The store counts trouble by the same time.
-const overdueAfter = 3 * time.Minute
-
 // overdue is how long a seat has been in a state that only its VM can end, 0
 // while that is no wonder.
 func overdue(s fleet.SeatState, changed, now time.Time) time.Duration {
 	since := now.Sub(changed)
-	if !s.Pending() || changed.IsZero() || since < overdueAfter {
+	if !s.Pending() || changed.IsZero() || since < fleet.OverdueAfter {
 		return 0
 	}
 	return since
