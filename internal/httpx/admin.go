@@ -120,7 +120,7 @@ func (a *Admin) givePass(w http.ResponseWriter, r *http.Request, hash string) {
 	if c, err := r.Cookie(passCookie); err == nil && c.Value == passOf(hash) {
 		return
 	}
-	http.SetCookie(w, &http.Cookie{
+	http.SetCookie(w, &http.Cookie{ //nolint:gosec // Secure follows the public URL, and the cookie opens nothing
 		Name: passCookie, Value: passOf(hash), Path: "/", MaxAge: passMaxAge,
 		HttpOnly: true, SameSite: http.SameSiteStrictMode, Secure: a.secure || r.TLS != nil,
 	})
