@@ -148,20 +148,20 @@ func (s *Store) Renew(ctx context.Context, actor fleet.Actor, seatID int64, c fl
 	err := s.transact(ctx, func(tx pgx.Tx) error {
 		var vm int64
 		var state fleet.SeatState
-		var last bool // the code is the one this seat has now
-		err := tx.QueryRow(ctx, `SELECT v.id, v.seat, coalesce((SELECT c.hash = $2 FROM crd_codes c WHERE c.seat_id = v.seat_id
-				ORDER BY c.used_at DESC LIMIT 1), false)
-			FROM vms v WHERE v.seat_id = $1 AND v.useremail IS NOT NULL FOR UPDATE OF v`, seatID, fleet.HashToken(c.Code)).Scan(&vm, &state, &last)
+		var text string
+		err := tx.QueryRow(ctx, `SELECT id, seat, coalesce(crdcommand, '') FROM vms WHERE seat_id = $1 AND useremail IS NOT NULL FOR UPDATE`,
+			seatID).Scan(&vm, &state, &text)
 		if errors.Is(err, pgx.ErrNoRows) {
 			return ErrNoSeat
 		}
 		if err != nil {
 			return err
 		}
-		if last && state != fleet.SeatFailed {
+		current, err := fleet.ParseCommand(text)
+		if err == nil && current.Code == c.Code && state != fleet.SeatFailed {
 			return nil
 		}
-		if _, err := tx.Exec(ctx, `INSERT INTO crd_codes (hash, seat_id, used_at) VALUES ($1, $2, clock_timestamp())`, fleet.HashToken(c.Code), seatID); err != nil {
+		if _, err := tx.Exec(ctx, `INSERT INTO crd_codes (hash, seat_id) VALUES ($1, $2)`, fleet.HashToken(c.Code), seatID); err != nil {
 			return err
 		}
 		tag, err := tx.Exec(ctx, `UPDATE vms SET crdcommand = $2, seat = 'requested', seat_reason = '', seat_changed = now(),

@@ -53,7 +53,6 @@ CREATE UNIQUE INDEX vms_seat_id ON vms (seat_id) WHERE seat_id IS NOT NULL;
 -- The one definition of free, as an index: a pick reads its first entries, as long as most of the free VMs wait.
 CREATE INDEX vms_free ON vms (id)
     WHERE status = 'running' AND seat = 'none' AND healthy IS DISTINCT FROM 'Unhealthy';
-CREATE INDEX vms_pending ON vms (id) WHERE seat IN ('requested', 'delivered', 'releasing');
 
 -- +goose StatementBegin
 CREATE FUNCTION notify_crd_command_update() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -96,8 +95,6 @@ CREATE TABLE crd_codes (
     seat_id bigint      NOT NULL,
     used_at timestamptz NOT NULL DEFAULT now()
 );
-
-CREATE INDEX crd_codes_seat ON crd_codes (seat_id, used_at DESC);
 
 -- The browsers that may see a seat. A row outlives its seat, so that the page can say that the seat has ended.
 CREATE TABLE seat_sessions (
