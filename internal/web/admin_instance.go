@@ -68,12 +68,21 @@ func actionsOf(v fleet.VM) actionsView {
 	registered := v.Provider == fleet.ProviderRegistered
 	return actionsView{
 		Hostname: v.Hostname, Held: v.Seat.Held(), Release: release && v.Seat.Held(), Retry: release && !v.Seat.Held(),
-		Clean: clean, Free: v.Free(), Remove: registered && !v.Seat.Held(), Terraform: !registered,
+		Clean: clean, Free: v.Free(), Remove: registered && v.Seat == fleet.SeatNone, Terraform: !registered,
 	}
 }
 
 func (w *Web) getInstance(rw http.ResponseWriter, r *http.Request) error {
 	vm, err := w.store.VM(r.Context(), r.PathValue("hostname"))
+	if fleet.KindOf(err) == fleet.NotFound && r.Header.Get("HX-Request") == "true" {
+		// An open page that reads itself again, perhaps while it is being left.
+		body, err := w.render("admin_instance", "gone", nil)
+		if err != nil {
+			return err
+		}
+		send(rw, http.StatusOK, body)
+		return nil
+	}
 	if err != nil {
 		return err
 	}

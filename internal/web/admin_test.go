@@ -226,3 +226,15 @@ func TestAgentCommand(t *testing.T) {
 		}
 	}
 }
+
+// The open page of a machine that is removed says so, and is no error.
+func TestInstance_Removed(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	admin := s.adminBrowser()
+	admin.get("/admin/instances/lab-1").want(http.StatusNotFound)
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.server.URL+"/admin/instances/lab-1", http.NoBody)
+	s.must(err)
+	r.Header.Set("HX-Request", "true")
+	admin.send(r).want(http.StatusOK).wantText("#live", "has been removed").wantCount("#actions > *", 1)
+}
