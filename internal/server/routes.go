@@ -30,7 +30,7 @@ func (s *Server) handler() (http.Handler, error) {
 		OnDelivery:    s.metrics.delivered,
 	})
 	pages, err := web.New(web.Options{
-		Store: s.store, Feed: s.feed, Config: cfg,
+		Store: s.store, Feed: s.feed, Config: cfg, Logger: s.Logger,
 		Admin:        login.Require,
 		RequestLimit: httpx.NewLimiter(cfg.Limits.RequestVMPerMinute, cfg.Limits.RequestVMBurst),
 	})

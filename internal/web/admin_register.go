@@ -105,7 +105,7 @@ func (w *Web) postToken(rw http.ResponseWriter, r *http.Request) error {
 // list. The space in front keeps it out of the history of most shells. The
 // desktop's user is not guessed: in a root shell without sudo it would be root.
 func agentCommand(origin, hostname, token string) string {
-	return " install -d -m 700 /etc/lablink && install -m 600 /dev/null /etc/lablink/agent-token &&\n" +
+	return " mkdir -p /etc/lablink && install -m 600 /dev/null /etc/lablink/agent-token &&\n" +
 		" printf '%s\\n' " + shellQuoted(token) + " > /etc/lablink/agent-token &&\n" +
 		" lablink agent --allocator " + shellQuoted(origin) + " --hostname " + shellQuoted(hostname) + " --token-file /etc/lablink/agent-token" +
 		" --user \"${SUDO_USER:?put the desktop user here}\""

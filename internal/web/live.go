@@ -34,10 +34,7 @@ type caster struct {
 func newCaster(feed *wait.Feed, every, tick time.Duration, render func(context.Context) ([]liveEvent, error)) *caster {
 	return &caster{
 		feed: feed, every: every, tick: tick, render: render,
-		watchers: map[chan []liveEvent]struct{}{},
-		failed: func(err error) {
-			httpx.Logger(context.Background()).Warn("live page not rendered", "error", err)
-		},
+		watchers: map[chan []liveEvent]struct{}{}, failed: func(error) {},
 	}
 }
 

@@ -3,6 +3,7 @@ package web_test
 import (
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/cookiejar"
 	"net/http/httptest"
@@ -60,7 +61,7 @@ func newSite(t *testing.T, change ...func(*config.Config)) *site {
 	feed := wait.NewFeed()
 	s := &site{t: t, database: database, store: st, feed: feed}
 	s.web, err = web.New(web.Options{
-		Store: st, Feed: feed, Config: cfg, Admin: s.requireAdmin,
+		Store: st, Feed: feed, Config: cfg, Admin: s.requireAdmin, Logger: slog.New(slog.DiscardHandler),
 		RequestLimit: httpx.NewLimiter(cfg.Limits.RequestVMPerMinute, cfg.Limits.RequestVMBurst),
 	})
 	if err != nil {

@@ -7,6 +7,7 @@
 package web
 
 import (
+	"log/slog"
 	"net/http"
 	"net/url"
 	"strings"
@@ -24,6 +25,7 @@ type Options struct {
 	Feed         *wait.Feed
 	Config       *config.Config
 	Admin        func(http.Handler, httpx.ErrorWriter) http.Handler // lets only the admin through
+	Logger       *slog.Logger                                       // of what no request causes
 	RequestLimit *httpx.Limiter                                     // of forms that participants send, by address
 }
 
@@ -80,6 +82,7 @@ func New(o Options) (*Web, error) {
 	}
 	w.vacant = &vacancies{read: w.readVacancy, keep: w.times.homeEvery}
 	w.home = newCaster(w.feed, w.times.homeEvery, w.times.idleTick, w.homeEvents)
+	w.home.failed = func(err error) { o.Logger.Warn("live start page not rendered", "error", err) }
 	return w, nil
 }
 
