@@ -25,8 +25,8 @@ help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: deps
-deps: ## Install missing system packages: PostgreSQL, Chromium, a C compiler, curl
-	@scripts/install-deps postgresql chromium cc curl
+deps: ## Install what is missing: PostgreSQL, Chromium, a C compiler, curl; build OpenTofu if there is no Terraform
+	@scripts/install-deps postgresql chromium cc curl terraform
 
 .PHONY: build
 build: ## Build bin/lablink
@@ -34,12 +34,12 @@ build: ## Build bin/lablink
 
 .PHONY: demo
 demo: build ## Show LabLink at work on this machine (ARGS=--once plays a participant, then ends)
-	@scripts/install-deps postgresql
+	@scripts/install-deps postgresql terraform
 	@bin/lablink demo $(ARGS)
 
 .PHONY: test
 test: ## Run all tests (TESTFLAGS='-run Name -v' chooses)
-	@scripts/install-deps postgresql chromium cc curl
+	@scripts/install-deps postgresql chromium cc curl terraform
 	go test -race -timeout 15m $(TESTFLAGS) ./...
 
 .PHONY: check
@@ -61,7 +61,7 @@ fmt: $(GOLANGCI_LINT) ## Format the Go files, group their imports
 
 .PHONY: bench
 bench: ## Measure, each number beside the least that this machine can do
-	@scripts/install-deps postgresql
+	@scripts/install-deps postgresql terraform
 	go test ./internal/bench/... -run '^$$' -bench . -benchtime=1x -timeout 30m $(TESTFLAGS)
 
 .PHONY: vuln

@@ -29,6 +29,10 @@ type Options struct {
 	MaxRegistered int                                                // machines registered by hand
 	Admin         func(http.Handler, httpx.ErrorWriter) http.Handler // lets only the admin through
 	OnDelivery    func(sinceRequest time.Duration)                   // after a code was written to a poll
+	Feed          *wait.Feed                                         // of changes to operations
+	Provisioning  Provisioning
+	// How a browser is told that its form was refused.
+	LaunchRefused, DestroyRefused, Refused httpx.ErrorWriter
 }
 
 // API serves the endpoints.
@@ -67,6 +71,29 @@ func (a *API) Routes(mux *http.ServeMux) {
 
 	admin("POST /api/vms", a.registerVMs)
 	admin("DELETE /api/vms/{hostname}", a.removeVM)
+
+	form := func(pattern string, h httpx.Handler, refused httpx.ErrorWriter) {
+		bounded := httpx.Bounded(h)
+		read := func(w http.ResponseWriter, r *http.Request) error {
+			// Here, because whoever shows the form again needs what was typed, and Bounded
+			// hands on a copy of the request.
+			if !sentJSON(r) {
+				if err := httpx.ReadForm(r); err != nil {
+					httpx.WriteError(w, r, err, pageOrJSON(a.Refused)) // there is nothing to show again
+					return nil
+				}
+			}
+			return bounded(w, r)
+		}
+		mux.Handle(pattern, a.Admin(httpx.Adapt(read, pageOrJSON(refused)), pageOrJSON(a.Refused)))
+	}
+	form("POST /api/launch", a.launch, a.LaunchRefused)
+	form("POST /destroy", a.destroy, a.DestroyRefused)
+	admin("GET /api/operations", a.operations)
+	admin("GET /api/operations/{id}", a.operation)
+	form("POST /api/operations/{id}/retry", a.retryOperation, a.Refused)
+	form("POST /api/operations/{id}/stop", a.stopOperation, a.Refused)
+	mux.Handle("GET /api/operations/{id}/events", a.Admin(httpx.Adapt(a.operationEvents, httpx.JSONError), httpx.JSONError))
 }
 
 // Wait returns when the deliveries that were written are noted in the database.

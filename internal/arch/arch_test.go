@@ -124,7 +124,7 @@ func TestImports(t *testing.T) {
 		"api":       {"server"},
 		"web":       {"server"},
 		"jobs":      {"server"},
-		"provision": {"server", "jobs"},
+		"provision": {"server", "jobs", "testkit"},
 		"pgserver":  {"server", "cli", "testkit"},
 		"server":    {"cli", "demo", "testkit"},
 		"demo":      {"cli"},

@@ -55,19 +55,20 @@ type scale struct {
 	rounds    int           // of each level, each beside its floor: disks have moods, the median counts
 	level     time.Duration // of each round
 	repeat    int           // of starts
+	vms       int           // of a launch
 }
 
 func full() scale {
 	return scale{
 		agents: *agentsFlag, keepalive: 25 * time.Second, samples: 1000,
-		levels: []int{1, 8, 32}, rounds: 3, level: 2 * time.Second, repeat: 3,
+		levels: []int{1, 8, 32}, rounds: 3, level: 2 * time.Second, repeat: 3, vms: 50,
 	}
 }
 
 func tiny() scale {
 	return scale{
 		agents: 50, keepalive: time.Second, samples: 10,
-		levels: []int{1, 4}, rounds: 1, level: 200 * time.Millisecond, repeat: 1,
+		levels: []int{1, 4}, rounds: 1, level: 200 * time.Millisecond, repeat: 1, vms: 2,
 	}
 }
 

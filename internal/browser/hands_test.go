@@ -150,7 +150,13 @@ func callOn[T any](ctx context.Context, t *chromedp.Target, o object, function s
 // fill puts text into a field, in place of what is there, as by pasting it.
 func (p *page) fill(name, text string) {
 	p.t.Helper()
-	p.with("textbox", name, func(ctx context.Context, t *chromedp.Target, o object) error {
+	p.fillIn("textbox", name, text)
+}
+
+// fillIn is fill for fields of another role.
+func (p *page) fillIn(role, name, text string) {
+	p.t.Helper()
+	p.with(role, name, func(ctx context.Context, t *chromedp.Target, o object) error {
 		if _, err := callOn[chromedp.Void](ctx, t, o, "function() { this.focus(); this.select() }"); err != nil {
 			return err
 		}

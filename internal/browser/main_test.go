@@ -62,6 +62,7 @@ func TestBrowser(t *testing.T) {
 		{"two people at one computer", sharedComputer},
 		{"the organiser watches live", organiserWatches},
 		{"the organiser registers, helps and removes", organiserActs},
+		{"the organiser launches, mends and destroys", organiserLaunches},
 		{"by keyboard alone", byKeyboard},
 	} {
 		t.Run(story.name, func(t *testing.T) {

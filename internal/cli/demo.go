@@ -12,8 +12,12 @@ import (
 )
 
 const demoHelp = `Runs the whole of LabLink on this machine: the allocator with a private
-PostgreSQL, machines that are processes, and a simulated Chrome Remote Desktop.
-Everything lives in a temporary folder that is removed at the end.`
+PostgreSQL, VMs that Terraform or OpenTofu makes out of processes, and a simulated
+Chrome Remote Desktop. Everything lives in a temporary folder that is removed at
+the end.
+
+LABLINK_PROVISION_TERRAFORM is the path of Terraform or OpenTofu, if it is not to
+be found in PATH.`
 
 func newDemoCommand() *cobra.Command {
 	o := demo.Options{}
@@ -32,16 +36,19 @@ func newDemoCommand() *cobra.Command {
 			if o.Binary, err = os.Executable(); err != nil {
 				return err
 			}
-			o.Out = cmd.OutOrStdout()
+			o.Out, o.Terraform = cmd.OutOrStdout(), os.Getenv("LABLINK_PROVISION_TERRAFORM")
 			if o.Once && !cmd.Flags().Changed("listen") {
 				o.Listen = "127.0.0.1:0" // any free port: nobody has to find it
 			}
-			// A second Ctrl-C must not end the clean-up, which takes a second or two: agents
-			// and PostgreSQL would stay behind.
+			// Agents and PostgreSQL would stay behind if a signal could end the program. So a
+			// terminal or a pipe that is closed ends the demo in order, as Ctrl-C does, and a
+			// second Ctrl-C must not cut the clean-up, which takes a few seconds.
+			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGHUP, syscall.SIGPIPE)
+			defer stop()
 			impatient := make(chan os.Signal, 1)
 			signal.Notify(impatient, os.Interrupt, syscall.SIGTERM)
 			defer signal.Stop(impatient)
-			return demo.Run(cmd.Context(), o)
+			return demo.Run(ctx, o)
 		},
 	}
 	cmd.Flags().StringVar(&o.Listen, "listen", "127.0.0.1:5000", "HOST:PORT to listen on")

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"io/fs"
 	"net/http"
 	"os"
 	"os/exec"
@@ -107,7 +108,12 @@ func (p *proc) says(text string) {
 // serve starts "lablink serve" and returns when it answers.
 func serve(t *testing.T, args ...string) (*proc, *client) {
 	t.Helper()
-	p := start(t, nil, append([]string{"serve", "--listen", "127.0.0.1:0"}, args...)...)
+	return serveWith(t, nil, args...)
+}
+
+func serveWith(t *testing.T, env []string, args ...string) (*proc, *client) {
+	t.Helper()
+	p := start(t, env, append([]string{"serve", "--listen", "127.0.0.1:0"}, args...)...)
 	p.says(`"msg":"serving"`)
 	for line := range strings.Lines(p.out.String()) {
 		var entry struct {
@@ -222,18 +228,42 @@ func gone(t *testing.T, what string, pid int) {
 	testkit.Eventually(t, what+" to be gone", func() bool { return !alive(pid) })
 }
 
-// processesOf lists the command lines that name a folder.
-func processesOf(t *testing.T, dir string) []string {
+// process is a process as /proc shows it.
+type process struct {
+	pid     int
+	command string   // its arguments
+	environ []string // what it was started with
+}
+
+// processesOf lists the processes that name a folder in their arguments or their
+// environment, as Terraform and its shells do.
+func processesOf(t *testing.T, dir string) []process {
 	t.Helper()
-	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	folders, err := filepath.Glob("/proc/[0-9]*")
 	if err != nil {
 		t.Fatal(err)
 	}
-	var found []string
-	for _, file := range files {
-		if data, err := os.ReadFile(file); err == nil && bytes.Contains(data, []byte(dir)) { // others end while we look
-			found = append(found, string(bytes.ReplaceAll(data, []byte{0}, []byte{' '})))
+	var found []process
+	for _, folder := range folders {
+		command, commandErr := os.ReadFile(filepath.Join(folder, "cmdline"))
+		environ, environErr := os.ReadFile(filepath.Join(folder, "environ"))
+		if commandErr != nil || environErr != nil && !errors.Is(environErr, fs.ErrPermission) {
+			continue // it ended while we looked
 		}
+		pid, err := strconv.Atoi(filepath.Base(folder))
+		if err != nil || !bytes.Contains(command, []byte(dir)) && !bytes.Contains(environ, []byte(dir)) {
+			continue
+		}
+		found = append(found, process{
+			pid: pid, command: strings.Join(strings.Split(string(command), "\x00"), " "), environ: strings.Split(string(environ), "\x00"),
+		})
 	}
 	return found
+}
+
+// end kills what a failed test left.
+func end(left []process) {
+	for _, p := range left {
+		_ = syscall.Kill(p.pid, syscall.SIGKILL) // it may have ended by itself
+	}
 }

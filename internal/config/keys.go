@@ -65,7 +65,7 @@ var ourKeys = []*key{
 			"Empty: see `db`; if `db.host` is local too, the server starts a private PostgreSQL under `data_dir`.",
 		field: func(c *Config) any { return &c.DatabaseURL }},
 	{path: "provider", def: "none", allowed: []string{"none", "local", "aws"},
-		doc:   "Where VMs come from: only machines that were registered by hand, Terraform on this machine, or Terraform on AWS.",
+		doc:   "Where VMs come from: only machines that were registered by hand, Terraform on this machine, or Terraform on AWS. See docs/provisioning.md.",
 		field: func(c *Config) any { return &c.Provider }},
 
 	{path: "server.public_url", parse: parseOrigin,
@@ -86,7 +86,7 @@ var ourKeys = []*key{
 		doc:   "Folder of another Terraform module. Empty: the built-in one of the provider.",
 		field: func(c *Config) any { return &c.Provision.Module }},
 	{path: "provision.terraform",
-		doc:   "Path of the `tofu` or `terraform` binary. Empty: found in PATH.",
+		doc:   "Path of the `tofu` or `terraform` binary. Empty: found in PATH, else `.tools/tofu` as `make deps` builds it.",
 		field: func(c *Config) any { return &c.Provision.Terraform }},
 
 	{path: "limits.max_vms", kind: kindInt, def: "200", min: 1, max: 10_000,

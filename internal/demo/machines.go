@@ -1,171 +1,146 @@
 package demo
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
+	"lablink/internal/fleet"
 	"lablink/internal/store"
 )
 
-// phaseTimeout bounds each phase: everything here takes far less than a second.
-const phaseTimeout = time.Minute
+const (
+	// cleanUpTimeout is how long Terraform may take to destroy everything. After
+	// that, the allocator interrupts it.
+	cleanUpTimeout = 2 * time.Minute
+	// agentTimeout is how long an agent may take to end before it is killed.
+	agentTimeout = 5 * time.Second
+)
 
-// machine is an agent: a process with a home of its own.
-type machine struct {
-	hostname string
-	cmd      *exec.Cmd
-	ended    chan struct{} // closed when err says how it ended
-	err      error
-}
+// home is the folder that a machine lives in: the HOME of its agent.
+func (d *demo) home(hostname string) string { return filepath.Join(d.dataDir(), "machines", hostname) }
 
-type machines []*machine
-
-// stop ends the agents and waits for them.
-func (ms machines) stop() error {
-	var errs []error
-	for _, m := range ms {
-		if err := m.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
-			errs = append(errs, err)
-		}
-	}
-	for _, m := range ms {
-		<-m.ended
-		if m.err != nil {
-			errs = append(errs, fmt.Errorf("agent of %s: %w", m.hostname, m.err))
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// await waits for the machine's process, and reports its end to the demo.
-func (m *machine) await(gone chan<- string) {
-	m.err = m.cmd.Wait()
-	close(m.ended)
-	gone <- m.hostname
-}
-
-func (d *demo) home(hostname string) string { return filepath.Join(d.dir, hostname) }
-
-// startMachines registers the machines as an organiser would, and starts an
-// agent for each. It returns those that were started, also with an error.
-func (d *demo) startMachines(ctx context.Context) (machines, error) {
-	names := make([]string, d.VMs)
-	for i := range names {
-		names[i] = fmt.Sprintf("demo-vm-%d", i+1)
-	}
-	var registered struct {
-		VMs []struct{ Hostname, Token string } `json:"vms"`
-	}
-	if err := d.postAsAdmin(ctx, "/api/vms", map[string]any{"hostnames": names}, &registered); err != nil {
-		return nil, err
-	}
-	var started machines
-	for _, vm := range registered.VMs {
-		cmd, err := d.startMachine(vm.Hostname, vm.Token)
-		if err != nil {
-			return started, err
-		}
-		m := &machine{hostname: vm.Hostname, cmd: cmd, ended: make(chan struct{})}
-		started = append(started, m)
-		go m.await(d.gone)
-	}
-	return started, nil
-}
-
-func (d *demo) startMachine(hostname, token string) (*exec.Cmd, error) {
-	home := d.home(hostname)
-	if err := os.Mkdir(home, 0o700); err != nil {
-		return nil, err
-	}
-	tokenFile := filepath.Join(home, "token")
-	if err := os.WriteFile(tokenFile, []byte(token+"\n"), 0o600); err != nil {
-		return nil, err
-	}
-	log, err := os.Create(filepath.Join(home, "agent.log"))
+// agentOf returns the process of a machine's agent, 0 if none lives: it holds a
+// lock on a file in which its number stands.
+func agentOf(home, hostname string) int {
+	f, err := os.Open(filepath.Join(home, "state", hostname+".lock"))
 	if err != nil {
-		return nil, err
+		return 0
 	}
-	defer func() { _ = log.Close() }() // the process has its own copy
-	// Not bound to a context: the agents are told to stop, and then waited for.
-	cmd := exec.Command(d.Binary, "agent", "--allocator", d.url, "--hostname", hostname, "--token-file", tokenFile, //nolint:noctx // see above
-		"--start-host", d.startHost, "--state-dir", filepath.Join(home, "state"))
-	cmd.Env = []string{"HOME=" + home, "PATH=" + os.Getenv("PATH")}
-	cmd.Stdout, cmd.Stderr = log, log
-	// Ctrl-C reaches this program alone, which stops the agents in order.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := cmd.Start(); err != nil {
-		return nil, err
+	defer func() { _ = f.Close() }() // only read from, and gives up the lock
+	if !errors.Is(syscall.Flock(int(f.Fd()), syscall.LOCK_SH|syscall.LOCK_NB), syscall.EWOULDBLOCK) {
+		return 0
 	}
-	return cmd, nil
+	data := make([]byte, 20)
+	n, _ := f.Read(data) // what was read decides
+	pid, err := strconv.Atoi(strings.TrimSpace(string(data[:n])))
+	if err != nil {
+		return 0
+	}
+	return pid
 }
 
-// waitUntilAllWait returns when every machine is in a held poll and free.
-func (d *demo) waitUntilAllWait(ctx context.Context) error {
-	return d.watch(ctx, phaseTimeout, "the VMs to wait", func() (bool, error) {
+// cleanUp destroys all machines, as an organiser would, and stops the allocator.
+// Agents that are left after that are ended.
+func (d *demo) cleanUp(ctx context.Context) error {
+	limited, cancel := context.WithTimeoutCause(ctx, cleanUpTimeout, fmt.Errorf("not done after %v", cleanUpTimeout))
+	defer cancel()
+	err := d.destroyAll(limited)
+	if err != nil {
+		d.explain(err)
+		err = fmt.Errorf("the machines could not be destroyed: %w", err)
+	}
+	// Terraform has ended after this, so that it makes no more of them.
+	err = errors.Join(err, d.stopAllocator())
+	ended, endErr := d.endAgents()
+	if len(ended) > 0 {
+		d.say("Ended the processes of %s without Terraform.", strings.Join(ended, ", "))
+	}
+	return errors.Join(err, endErr)
+}
+
+// destroyAll destroys all machines, and waits for what is under way: another
+// launch may begin while it looks.
+func (d *demo) destroyAll(ctx context.Context) error {
+	said := false
+	for {
 		vms, _, err := d.store.VMs(ctx, store.VMFilter{})
-		ready := 0
+		if err != nil {
+			return err
+		}
+		live := 0
 		for _, v := range vms {
-			if v.Waiting && v.Free() {
-				ready++
+			if v.Provider != fleet.ProviderRegistered {
+				live++
 			}
 		}
-		return ready == d.VMs, err
+		if live > 0 && !said {
+			said = true
+			d.say("\nCleaning up: Terraform destroys %s ...", counted(live))
+		}
+		var op int64
+		if live > 0 {
+			op, err = d.ask(ctx, "/destroy", map[string]any{"all": true, "confirm": live})
+		}
+		if answer, ok := errors.AsType[*refused](err); ok && (answer.status == http.StatusBadRequest || answer.status == http.StatusConflict) {
+			err = nil // the number is not right any more: count again
+		}
+		if err == nil {
+			err = d.idle(ctx)
+		}
+		if err == nil && op != 0 {
+			err = d.ended(ctx, op)
+		}
+		if err != nil || live == 0 {
+			return err
+		}
+	}
+}
+
+// idle waits until no operation is under way.
+func (d *demo) idle(ctx context.Context) error {
+	return d.watch(ctx, cleanUpTimeout, "the operations to end", func() (bool, error) {
+		ops, err := d.store.Operations(ctx, watchedOperations)
+		for _, op := range ops {
+			if !op.State.Final() {
+				return false, err
+			}
+		}
+		return true, err
 	})
 }
 
-// watch asks done again and again until it is true; a minute is the most that
-// anything in the demo may take.
-func (d *demo) watch(ctx context.Context, limit time.Duration, what string, done func() (bool, error)) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("waited %v for %s", limit, what))
-	defer cancel()
+// endAgents ends the agents that live, and returns the hostnames of their VMs.
+func (d *demo) endAgents() (hostnames []string, err error) {
+	homes, err := filepath.Glob(d.home("*"))
+	if err != nil {
+		return nil, err
+	}
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	for {
-		if ok, err := done(); err != nil || ok {
-			return err
+	for _, home := range homes {
+		hostname, began := filepath.Base(home), time.Now()
+		if agentOf(home, hostname) != 0 {
+			hostnames = append(hostnames, hostname)
 		}
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case err := <-d.stopped:
-			d.stopped <- err
-			return fmt.Errorf("the allocator ended: %w", err)
-		case hostname := <-d.gone:
-			return fmt.Errorf("the agent of %s ended", hostname)
-		case <-tick.C:
+		for pid := agentOf(home, hostname); pid != 0; pid = agentOf(home, hostname) {
+			signal := syscall.SIGTERM
+			if time.Since(began) > agentTimeout {
+				signal = syscall.SIGKILL
+			}
+			err := syscall.Kill(pid, signal)
+			if time.Since(began) > 2*agentTimeout || err != nil && !errors.Is(err, syscall.ESRCH) {
+				return hostnames, errors.Join(fmt.Errorf("the agent of %s, process %d, does not end", hostname, pid), err)
+			}
+			<-tick.C
 		}
 	}
-}
-
-func (d *demo) postAsAdmin(ctx context.Context, path string, body, answer any) error {
-	data, err := json.Marshal(body)
-	if err != nil {
-		return err
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, d.url+path, bytes.NewReader(data))
-	if err != nil {
-		return err
-	}
-	req.SetBasicAuth(d.user, d.password)
-	req.Header.Set("Content-Type", "application/json")
-	client := &http.Client{Timeout: phaseTimeout}
-	defer client.CloseIdleConnections()
-	resp, err := client.Do(req)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = resp.Body.Close() }() // only read from
-	if resp.StatusCode != http.StatusCreated {
-		return fmt.Errorf("POST %s: %s", path, resp.Status)
-	}
-	return json.NewDecoder(resp.Body).Decode(answer)
+	return hostnames, nil
 }

@@ -16,43 +16,43 @@ import (
 
 // playParticipant goes the way of a participant through the phases that are
 // left when the VMs wait.
-func (d *demo) playParticipant(ctx context.Context) error {
+func (d *demo) playParticipant(ctx context.Context) (seat, error) {
 	whole := time.Now()
 	began := whole
-	seat, err := d.requestVM(ctx, "ada@example.org", fleet.CommandFor(d.code))
+	s, err := d.requestVM(ctx, "ada@example.org", fleet.CommandFor(d.code))
 	if err != nil {
-		return fmt.Errorf("phase 3: %w", err)
+		return s, fmt.Errorf("phase 3: %w", err)
 	}
-	d.took(fmt.Sprintf("Phase 3: pasted it, and got %s with PIN %s", seat.Hostname, seat.PIN), began)
+	d.took(fmt.Sprintf("Phase 3: pasted it, and got %s with PIN %s", s.Hostname, s.PIN), began)
 
 	began = time.Now()
-	err = d.watch(ctx, phaseTimeout, seat.Hostname+" to be set up", func() (bool, error) {
-		vm, err := d.store.VM(ctx, seat.Hostname)
+	err = d.watch(ctx, phaseTimeout, s.Hostname+" to be set up", func() (bool, error) {
+		vm, err := d.store.VM(ctx, s.Hostname)
 		if err == nil && vm.Seat == fleet.SeatFailed {
 			err = fmt.Errorf("%s could not be set up: %s", vm.Hostname, vm.Reason)
 		}
 		return vm.Seat == fleet.SeatConnected, err
 	})
 	if err != nil {
-		return fmt.Errorf("phase 4: %w", err)
+		return s, fmt.Errorf("phase 4: %w", err)
 	}
-	d.took("Phase 4: "+seat.Hostname+" woke up and configured itself", began)
+	d.took("Phase 4: "+s.Hostname+" woke up and configured itself", began)
 
 	began = time.Now()
-	if err := simhost.Access(d.home(seat.Hostname), seat.Hostname, seat.PIN); err != nil {
-		return fmt.Errorf("phase 5: %w", err)
+	if err := simhost.Access(d.home(s.Hostname), s.Hostname, s.PIN); err != nil {
+		return s, fmt.Errorf("phase 5: %w", err)
 	}
-	d.took("Phase 5: opened "+seat.Hostname+" with the PIN (simulated)", began)
+	d.took("Phase 5: opened "+s.Hostname+" with the PIN (simulated)", began)
 
 	n, err := d.store.FreeCount(ctx)
 	if err != nil {
-		return err
+		return s, err
 	}
 	if n != d.VMs-1 {
-		return fmt.Errorf("%d VMs are still free, there should be %d", n, d.VMs-1)
+		return s, fmt.Errorf("%d VMs are still free, there should be %d", n, d.VMs-1)
 	}
-	d.took(fmt.Sprintf("The other %d VMs still wait. From paste to desktop:", n), whole)
-	return nil
+	d.took("Still waiting: "+counted(n)+". From paste to desktop:", whole)
+	return s, nil
 }
 
 type seat struct {

@@ -166,6 +166,7 @@ func TestVariables(t *testing.T) {
 	for _, flag := range help(t).subcommands["agent"].flags {
 		known = append(known, "LABLINK_"+strings.ToUpper(strings.ReplaceAll(strings.TrimPrefix(flag, "--"), "-", "_")))
 	}
+	known = append(known, "LABLINK_WORKSPACE") // the mark of what Terraform has started, see package provision
 	for _, p := range pages(t) {
 		if p.name == "docs/configuration.md" {
 			continue

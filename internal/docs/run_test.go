@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"lablink/internal/config"
 	"lablink/internal/testkit"
 )
 
@@ -139,7 +140,7 @@ func TestMarkers(t *testing.T) {
 // TestAPI sends every request of docs/api.md.
 func TestAPI(t *testing.T) {
 	t.Parallel()
-	a := testkit.Serve(t, testkit.ServeOptions{})
+	a := testkit.Serve(t, testkit.LocalProvider(t, testkit.ServeOptions{}))
 	dir := t.TempDir()
 	address, err := url.Parse(a.URL)
 	if err != nil {
@@ -150,6 +151,29 @@ func TestAPI(t *testing.T) {
 		t.Fatal(err)
 	}
 	readScript(t, "docs/api.md", "api").run(t, dir, []string{"URL=" + a.URL})
+}
+
+// TestModule makes a VM with the module that docs/provisioning.md shows.
+func TestModule(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	_, blocks := readPage(t, "docs/provisioning.md").split(t)
+	i := slices.IndexFunc(blocks, func(b block) bool { return b.marker == "module" })
+	if i < 0 {
+		t.Fatal("docs/provisioning.md shows no module")
+	}
+	if err := os.WriteFile(filepath.Join(dir, "main.tf"), []byte(blocks[i].text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	a := testkit.Serve(t, testkit.LocalProvider(t, testkit.ServeOptions{
+		Configure: func(c *config.Config) { c.Provision.Module = dir },
+	}))
+	if op := a.Ended(a.Launch(2).ID); op.State != "succeeded" || len(op.Hostnames("done")) != 2 {
+		t.Errorf("launch: %+v", op)
+	}
+	if op := a.Ended(a.DestroyAll(2).ID); op.State != "succeeded" {
+		t.Errorf("destroy: %+v", op)
+	}
 }
 
 // installation is a lablink that runs as docs/operators.md says, in a folder of

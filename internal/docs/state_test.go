@@ -28,6 +28,7 @@ func TestStateMachine(t *testing.T) {
 		{"seat states", seatTable()},
 		{"seat events", eventTable()},
 		{"vm statuses", statusTable()},
+		{"operation diagram", operationDiagram()},
 	} {
 		begin := fmt.Sprintf("<!-- BEGIN %s (generated: go test ./internal/docs -update) -->\n", part.name)
 		end := fmt.Sprintf("<!-- END %s -->\n", part.name)
@@ -120,6 +121,23 @@ func statusTable() string {
 		}
 		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", s, yes(slices.Contains(fleet.Reportable, s)), free)
 	}
+	return b.String()
+}
+
+func operationDiagram() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "```mermaid\nstateDiagram-v2\n    [*] --> %s\n", fleet.OperationPending)
+	for _, from := range fleet.OperationStates {
+		for _, to := range fleet.OperationStates {
+			if from.CanMove(to) {
+				fmt.Fprintf(&b, "    %s --> %s\n", from, to)
+			}
+		}
+		if from.Final() {
+			fmt.Fprintf(&b, "    %s --> [*]\n", from)
+		}
+	}
+	b.WriteString("```\n")
 	return b.String()
 }
 

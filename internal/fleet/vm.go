@@ -79,6 +79,12 @@ type VM struct {
 	CreatedAt   time.Time
 	LastSeen    time.Time // zero if never; a waiting VM is seen now
 	Startup     StartupTimes
+
+	// Of VMs that Terraform makes.
+	Creation     Creation
+	InstanceType string
+	Machine      string // what the provider calls it; "" if unknown
+	Address      string // "" if unknown
 }
 
 // Free reports whether a participant may get the VM. The SQL of the store holds

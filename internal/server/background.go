@@ -8,6 +8,7 @@ import (
 
 	"lablink/internal/fleet"
 	"lablink/internal/store"
+	"lablink/internal/wait"
 )
 
 const (
@@ -38,6 +39,10 @@ func (s *Server) startListener(connected chan struct{}) {
 			s.metrics.notifications.WithLabelValues("lablink_changes").Inc()
 			s.hub.Wake(hostname) // a released or removed VM; a poll that has nothing to fetch sleeps on
 			s.feed.Publish(hostname)
+		},
+		Operation: func(id string) {
+			s.metrics.notifications.WithLabelValues("lablink_changes").Inc()
+			s.feed.Publish(wait.Operation(id))
 		},
 	}
 }

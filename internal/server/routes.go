@@ -20,15 +20,6 @@ func (s *Server) handler() (http.Handler, error) {
 	login := httpx.NewAdmin(cfg.Admin.User, s.store.AdminHash,
 		httpx.NewLimiter(cfg.Limits.LoginFailuresPerMinute, cfg.Limits.LoginFailuresPerMinute),
 		strings.HasPrefix(cfg.Server.PublicURL, "https://"))
-	s.api = api.New(api.Options{
-		Store: s.store, Hub: s.hub, Replica: s.replica,
-		OpenMachines: cfg.Auth.Machines == config.MachineOpen,
-		MaxWait:      cfg.Poll.MaxWait, Keepalive: cfg.Poll.Keepalive,
-		VMLimit:       httpx.NewLimiter(cfg.Limits.VMRequestsPerMinute, cfg.Limits.VMRequestsPerMinute),
-		MaxRegistered: cfg.Limits.MaxRegistered,
-		Admin:         login.Require,
-		OnDelivery:    s.metrics.delivered,
-	})
 	pages, err := web.New(web.Options{
 		Store: s.store, Feed: s.feed, Config: cfg, Logger: s.Logger,
 		Admin:        login.Require,
@@ -37,6 +28,21 @@ func (s *Server) handler() (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.api = api.New(api.Options{
+		Store: s.store, Hub: s.hub, Replica: s.replica,
+		OpenMachines: cfg.Auth.Machines == config.MachineOpen,
+		MaxWait:      cfg.Poll.MaxWait, Keepalive: cfg.Poll.Keepalive,
+		VMLimit:       httpx.NewLimiter(cfg.Limits.VMRequestsPerMinute, cfg.Limits.VMRequestsPerMinute),
+		MaxRegistered: cfg.Limits.MaxRegistered,
+		Admin:         login.Require,
+		OnDelivery:    s.metrics.delivered,
+		Feed:          s.feed,
+		Provisioning: api.Provisioning{
+			Provider: string(cfg.Provider), Prefix: cfg.Provision.Prefix,
+			InstanceType: cfg.Machine.MachineType, MaxVMs: cfg.Limits.MaxVMs,
+		},
+		LaunchRefused: pages.LaunchRefused, DestroyRefused: pages.DestroyRefused, Refused: pages.Error,
+	})
 	mux := http.NewServeMux()
 	s.api.Routes(mux)
 	pages.Routes(mux)

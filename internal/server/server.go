@@ -38,6 +38,10 @@ type Options struct {
 	// Ready, if set, is called once when the server answers, with its address and
 	// the URL of its database.
 	Ready func(addr net.Addr, databaseURL string)
+	// Binary is the lablink program that the local provider's agents are made of; by default this one.
+	Binary string
+	// TerraformGrace is how long Terraform may take to end after an interrupt; by default a minute.
+	TerraformGrace time.Duration
 	// NewPassword, if set, is called when a first start made an admin password. It
 	// is stored in DATA_DIR/admin-password in any case.
 	NewPassword func(user, password string)
@@ -58,12 +62,18 @@ type Server struct {
 
 // New returns a Server that does nothing yet.
 func New(o Options) *Server {
-	return &Server{Options: o, replica: rand.Int64(), readTimeout: readTimeout, recheckEvery: recheckEvery, hub: wait.NewHub(), feed: wait.NewFeed()}
+	if o.TerraformGrace == 0 {
+		o.TerraformGrace = terraformGrace
+	}
+	return &Server{
+		Options: o, replica: rand.Int64(), readTimeout: readTimeout, recheckEvery: recheckEvery,
+		hub: wait.NewHub(), feed: wait.NewFeed(),
+	}
 }
 
 // Run serves until ctx ends, then stops: polls and event streams first, then
-// requests, then the database. It returns nil after a clean stop. It is called
-// once.
+// requests and operations, then the database. It returns nil after a clean stop.
+// It is called once.
 func (s *Server) Run(ctx context.Context) (err error) {
 	databaseURL := s.Config.DatabaseURL.Reveal()
 	var private *pgserver.Server
@@ -151,6 +161,10 @@ func (s *Server) serve(ctx context.Context, databaseURL string, databaseErr func
 	if err != nil {
 		return fmt.Errorf("cannot listen on %s, choose another address with --listen: %w", s.Config.Listen, err)
 	}
+	runner, err := s.runner(listener.Addr())
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
 	hs := &http.Server{
 		Handler:           handler,
 		ReadHeaderTimeout: min(10*time.Second, s.readTimeout),
@@ -158,6 +172,11 @@ func (s *Server) serve(ctx context.Context, databaseURL string, databaseErr func
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    32 << 10,
 		ErrorLog:          slog.NewLogLogger(s.Logger.Handler(), slog.LevelDebug),
+	}
+	if runner != nil {
+		operating, stopOperating := context.WithCancel(ctx)
+		defer stopOperating() // waited for with the other parts, while the database is still there
+		parts.Go(func() { runner.Run(operating) })
 	}
 	failed := make(chan error, 1)
 	go func() { failed <- hs.Serve(listener) }()

@@ -16,7 +16,7 @@ import (
 // Channels of notifications.
 const (
 	channelUpdates = "vm_updates"      // a VM has a command to fetch
-	channelChanges = "lablink_changes" // "ID HOSTNAME" of a VM whose visible state changed
+	channelChanges = "lablink_changes" // "ID HOSTNAME" of a VM whose visible state changed, or "operation ID"
 )
 
 // pingEvery bounds how long a LISTEN connection that died in silence stays
@@ -33,6 +33,7 @@ type Listener struct {
 	Connected func(context.Context) error // the connection listens from now on; it hears the next notification when this returns
 	Command   func(hostname string)       // this VM has something to fetch
 	Changed   func(hostname string)       // this VM's visible state changed
+	Operation func(id string)             // so did this operation's
 
 	listening atomic.Bool
 }
@@ -119,8 +120,12 @@ func (l *Listener) dispatch(channel, payload string) {
 		}
 		l.Command(update.HostName)
 	case channelChanges:
-		if _, hostname, ok := strings.Cut(payload, " "); ok {
-			l.Changed(hostname)
+		switch kind, name, ok := strings.Cut(payload, " "); {
+		case !ok:
+		case kind == "operation":
+			l.Operation(name)
+		default:
+			l.Changed(name)
 		}
 	}
 }

@@ -16,13 +16,17 @@ const unchangedFor = `interval '60 seconds'`
 const calm = `coalesce((SELECT e.at FROM vm_events e WHERE e.vm = changed.id ORDER BY e.id DESC OFFSET 59 LIMIT 1)
 	< now() - interval '1 hour', true)`
 
-// SetStatus stores a status that a VM reported, and records a change.
+// SetStatus stores a status that a VM reported, and records a change. While
+// Terraform still makes the VM, its status is kept aside: see Claim.Created.
 func (s *Store) SetStatus(ctx context.Context, actor fleet.Actor, hostname string, status fleet.Status) error {
 	return s.report(ctx, hostname, `
-		WITH old AS (SELECT id, status FROM vms WHERE hostname = $1 AND status <> 'destroyed'),
-		changed AS (UPDATE vms v SET status = $2, last_seen_at = now() FROM old
-			WHERE v.id = old.id AND v.status <> 'destroyed'
-			AND (v.status <> $2 OR v.last_seen_at IS NULL OR v.last_seen_at < now() - `+unchangedFor+`)
+		WITH old AS (SELECT id, coalesce(reported, status) AS status FROM vms
+			WHERE hostname = $1 AND status <> 'destroyed' AND creation <> 'failed'),
+		changed AS (UPDATE vms v SET last_seen_at = now(),
+				status = CASE v.creation WHEN 'done' THEN $2 ELSE v.status END,
+				reported = CASE v.creation WHEN 'pending' THEN $2 END
+			FROM old WHERE v.id = old.id AND v.status <> 'destroyed' AND v.creation <> 'failed'
+			AND (old.status <> $2 OR v.last_seen_at IS NULL OR v.last_seen_at < now() - `+unchangedFor+`)
 			RETURNING v.id, old.status AS was),
 		history AS (INSERT INTO vm_events (vm, actor, address, what, detail)
 			SELECT id, $3, $4, 'status ' || $2, 'was ' || was FROM changed WHERE was <> $2 AND `+calm+`)

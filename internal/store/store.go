@@ -120,9 +120,19 @@ func Migrate(ctx context.Context, databaseURL string) error {
 	return nil
 }
 
-// transact runs f in a transaction, committed if f returns nil.
+// deadlockTries is how often a transaction is tried that PostgreSQL chose to end
+// a deadlock with: statements over many VMs lock their rows in any order.
+const deadlockTries = 5
+
+// transact runs f in a transaction, committed if f returns nil. f may be called
+// again after a deadlock.
 func (s *Store) transact(ctx context.Context, f func(tx pgx.Tx) error) error {
-	return pgx.BeginFunc(ctx, s.pool, f)
+	for tries := 1; ; tries++ {
+		err := pgx.BeginFunc(ctx, s.pool, f)
+		if pg, ok := errors.AsType[*pgconn.PgError](err); !ok || pg.Code != "40P01" || tries == deadlockTries {
+			return err
+		}
+	}
 }
 
 // violated returns the name of the unique constraint that refused a statement,

@@ -23,14 +23,16 @@ const waiting = `coalesce((SELECT true FROM polls p JOIN replicas r ON r.id = p.
 const vmColumns = `v.id, v.hostname, v.provider, v.status, coalesce(v.healthy, ''), v.inuse, ` + waiting + `,
 	coalesce(v.useremail, ''), v.seat, v.seat_reason, v.seat_since, v.seat_changed, v.created_at,
 	greatest(v.last_seen_at, (SELECT p.since FROM polls p WHERE p.vm = v.id)),
-	coalesce(v.terraform_seconds, 0), coalesce(v.cloud_init_seconds, 0), coalesce(v.container_seconds, 0)`
+	coalesce(v.terraform_seconds, 0), coalesce(v.cloud_init_seconds, 0), coalesce(v.container_seconds, 0),
+	v.creation, v.instance_type, v.machine, v.address`
 
 func scanVM(row pgx.CollectableRow) (fleet.VM, error) {
 	var v fleet.VM
 	var since, changed, seen *time.Time
 	var terraform, cloudInit, container float64
 	err := row.Scan(&v.ID, &v.Hostname, &v.Provider, &v.Status, &v.Health, &v.InUse, &v.Waiting,
-		&v.Email, &v.Seat, &v.Reason, &since, &changed, &v.CreatedAt, &seen, &terraform, &cloudInit, &container)
+		&v.Email, &v.Seat, &v.Reason, &since, &changed, &v.CreatedAt, &seen, &terraform, &cloudInit, &container,
+		&v.Creation, &v.InstanceType, &v.Machine, &v.Address)
 	if since != nil {
 		v.SeatSince = *since
 	}
@@ -114,11 +116,20 @@ func join(names []string) string {
 
 // EnsureVM makes a row for a VM that reports itself without having been
 // registered, as the existing clients do where machines need no credential. It
-// does nothing if the VM exists.
+// does nothing if the VM exists. One that Terraform made, and that is destroyed,
+// may live on for minutes: it is not taken up again.
 func (s *Store) EnsureVM(ctx context.Context, actor fleet.Actor, hostname string, most int) error {
 	_, err := s.VM(ctx, hostname)
 	if fleet.KindOf(err) != fleet.NotFound {
 		return err
+	}
+	var made bool
+	if err := s.pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM vms WHERE hostname = $1 AND provider <> $2)`,
+		hostname, fleet.ProviderRegistered).Scan(&made); err != nil {
+		return err
+	}
+	if made {
+		return noVM(hostname)
 	}
 	err = s.RegisterVMs(ctx, actor, []string{hostname}, [][]byte{fleet.HashToken(fleet.NewToken())}, most)
 	if fleet.KindOf(err) == fleet.Conflict {

@@ -62,6 +62,10 @@ func Run(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, "testkit:", err)
 		code = max(code, 1)
 	}
+	if err := os.RemoveAll(programDir); err != nil {
+		fmt.Fprintln(os.Stderr, "testkit:", err)
+		code = max(code, 1)
+	}
 	// After a failure, leaks are only its consequence.
 	if code == 0 {
 		if err := goleak.Find(); err != nil {

@@ -5,6 +5,10 @@ import "sync"
 // Any is the topic that receives whatever is published.
 const Any = ""
 
+// Operation is the topic of an operation. The topic of a VM is its hostname,
+// which has no space.
+func Operation(id string) string { return "operation " + id }
+
 // Feed wakes live pages. Each subscriber has a channel of capacity one: marks
 // that come faster than it reads become one, and nobody waits for a slow reader.
 type Feed struct {

@@ -1,8 +1,10 @@
 package web
 
 import (
+	"cmp"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -17,6 +19,9 @@ const pageSize = 200
 
 func (w *Web) machinesOpen() bool { return w.cfg.Auth.Machines == config.MachineOpen }
 
+// makesVMs reports whether this server has a provider of VMs.
+func (w *Web) makesVMs() bool { return w.cfg.Provider != config.ProviderNone }
+
 func (w *Web) adminFrame(title, nav string) frame {
 	return frame{Title: title, Nav: nav, Open: w.machinesOpen()}
 }
@@ -24,13 +29,17 @@ func (w *Web) adminFrame(title, nav string) frame {
 // overviewView is the admin's first page.
 type overviewView struct {
 	frame
+	Makes   bool // VMs can be created here
 	Numbers numbersView
 }
 
 // numbersView is the part of it that is read again and again.
 type numbersView struct {
+	Makes                                        bool // VMs can be created here
 	Total, Free, Waiting, Taken, Silent, Trouble int
 	Seats                                        []seatCount
+	Operations                                   []operationRow // those that are not over
+	Strays                                       []string       // machines that no row knows
 }
 
 // Version names what the numbers show.
@@ -75,13 +84,43 @@ func (w *Web) getOverview(rw http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return w.page(rw, http.StatusOK, "admin_overview", overviewView{w.adminFrame("Overview", "overview"), numbersOf(counts)})
+	open, err := w.store.UnfinishedOperations(r.Context())
+	if err != nil {
+		return err
+	}
+	strays, err := w.store.Strays(r.Context(), string(w.cfg.Provider))
+	if err != nil {
+		return err
+	}
+	numbers := numbersOf(counts)
+	numbers.Makes, numbers.Strays = w.makesVMs(), forgotten(strays, open)
+	now := time.Now()
+	for _, o := range open {
+		numbers.Operations = append(numbers.Operations, operationRowOf(o, now))
+	}
+	return w.page(rw, http.StatusOK, "admin_overview", overviewView{w.adminFrame("Overview", "overview"), w.makesVMs(), numbers})
+}
+
+// forgotten returns the strays that no open operation is about to destroy.
+func forgotten(strays []string, open []fleet.Operation) []string {
+	for _, o := range open {
+		if o.Kind != fleet.KindDestroy {
+			continue
+		}
+		for _, s := range o.Steps {
+			strays = slices.DeleteFunc(strays, func(hostname string) bool { return hostname == s.Hostname })
+		}
+	}
+	// As people count: 9 before 10.
+	slices.SortFunc(strays, func(a, b string) int { return cmp.Or(cmp.Compare(len(a), len(b)), strings.Compare(a, b)) })
+	return strays
 }
 
 // instancesView is the admin's table of machines.
 type instancesView struct {
 	frame
 	Flash string
+	Makes bool // VMs can be created here
 	Table tableView
 }
 
@@ -92,6 +131,8 @@ type tableView struct {
 	Total    int // machines that fit the query
 	From, To int // of them, those shown
 	Rows     []rowView
+	Makes    bool   // VMs can be created here
+	Picks    bool   // some of those shown can be destroyed
 	Previous string // address of the page before, "" if none
 	Next     string
 }
@@ -102,6 +143,7 @@ func (t tableView) Version() string { return versionOf(t) }
 // rowView is one machine in the table.
 type rowView struct {
 	Hostname  string
+	Pick      bool // it can be destroyed
 	Condition condition
 	Email     string
 	Since     moment
@@ -117,7 +159,7 @@ func rowOf(v fleet.VM, now time.Time) rowView {
 	return rowView{
 		Hostname: v.Hostname, Condition: conditionOf(v, now), Email: v.Email, Since: momentOf(v.SeatSince, now),
 		GPU: gpuWords(v.Health), GPUBad: v.Health == fleet.Unhealthy, InUse: v.InUse,
-		Waiting: v.Waiting, Seen: momentOf(v.LastSeen, now), Startup: took(v.Startup.Total()),
+		Waiting: v.Waiting, Seen: momentOf(v.LastSeen, now), Startup: took(startupTotal(v)),
 	}
 }
 
@@ -144,10 +186,12 @@ func (w *Web) getInstances(rw http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	table := tableView{Query: query, Page: page, Total: total}
+	table := tableView{Query: query, Page: page, Total: total, Makes: w.makesVMs()}
 	now := time.Now()
 	for _, v := range vms {
-		table.Rows = append(table.Rows, rowOf(v, now))
+		row := rowOf(v, now)
+		row.Pick = w.destroys(v)
+		table.Rows, table.Picks = append(table.Rows, row), table.Picks || row.Pick
 	}
 	if len(vms) > 0 {
 		table.From = (page-1)*pageSize + 1
@@ -159,8 +203,13 @@ func (w *Web) getInstances(rw http.ResponseWriter, r *http.Request) error {
 	if table.To < total && len(vms) > 0 {
 		table.Next = instancesAddress(query, page+1)
 	}
-	return w.page(rw, http.StatusOK, "admin_instances", instancesView{w.adminFrame("Machines", "instances"), flashes[r.URL.Query().Get("done")], table})
+	return w.page(rw, http.StatusOK, "admin_instances", instancesView{
+		w.adminFrame("Machines", "instances"), flashes[r.URL.Query().Get("done")], w.makesVMs(), table,
+	})
 }
+
+// destroys reports whether this server can destroy a VM: it is its provider's.
+func (w *Web) destroys(v fleet.VM) bool { return v.Provider == string(w.cfg.Provider) }
 
 func instancesAddress(query string, page int) string {
 	values := url.Values{}

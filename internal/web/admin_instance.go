@@ -2,10 +2,13 @@ package web
 
 import (
 	"net/http"
+	"strconv"
+	"strings"
 	"time"
 
 	"lablink/internal/fleet"
 	"lablink/internal/httpx"
+	"lablink/internal/store"
 )
 
 // historyLines is how much of a VM's history its page shows.
@@ -23,10 +26,13 @@ type instanceView struct {
 
 // factsView is what is known of the machine.
 type factsView struct {
-	Row        rowView
-	Registered bool
-	Created    moment
-	Phases     []phaseView
+	Row                            rowView
+	Reason                         reasonView // why it could not be created
+	Registered                     bool
+	Provider                       string
+	InstanceType, Machine, Address string // "" if unknown
+	Created                        moment
+	Phases                         []phaseView
 }
 
 type phaseView struct {
@@ -36,9 +42,13 @@ type phaseView struct {
 // actionsView says what can be done with the machine now.
 type actionsView struct {
 	Hostname                          string
+	Token                             bool // it exists, so that an agent may need one
 	Held, Release, Retry, Clean, Free bool
 	Remove                            bool
-	Terraform                         bool // why Remove is not offered
+	Destroy                           string // address of the page that destroys it, "" if that is not possible
+	Email                             string // who would lose it
+	Seen                              string // who holds it, as this page shows it
+	OtherProvider                     string // whose it is, if that is why
 }
 
 // Version names the choice of actions: while it stays the same, what the admin
@@ -57,19 +67,28 @@ type eventView struct {
 	At           moment
 	Who, Address string
 	What, Detail string
+	Operation    string // address of the one that Detail names, "" if none
 }
 
 // actors name who made a change, for the history.
 var actors = map[string]string{"admin": "Admin", "participant": "Participant", "vm": "The VM", "system": "LabLink"}
 
-func actionsOf(v fleet.VM) actionsView {
+func (w *Web) actionsOf(v fleet.VM) actionsView {
 	_, release := v.Seat.Next(fleet.EventRelease)
 	_, clean := v.Seat.Next(fleet.EventClean)
 	registered := v.Provider == fleet.ProviderRegistered
-	return actionsView{
-		Hostname: v.Hostname, Held: v.Seat.Held(), Release: release && v.Seat.Held(), Retry: release && !v.Seat.Held(),
-		Clean: clean, Free: v.Free(), Remove: registered && v.Seat == fleet.SeatNone, Terraform: !registered,
+	a := actionsView{
+		Hostname: v.Hostname, Token: v.Creation == fleet.CreationDone, Held: v.Seat.Held(), Release: release && v.Seat.Held(), Retry: release && !v.Seat.Held(),
+		Clean: clean, Free: v.Free(), Remove: registered && v.Seat == fleet.SeatNone,
 	}
+	switch {
+	case registered:
+	case w.destroys(v):
+		a.Destroy, a.Email = deleteAddress([]string{v.Hostname}), v.Email
+	default:
+		a.OtherProvider = v.Provider
+	}
+	return a
 }
 
 func (w *Web) getInstance(rw http.ResponseWriter, r *http.Request) error {
@@ -93,20 +112,54 @@ func (w *Web) getInstance(rw http.ResponseWriter, r *http.Request) error {
 	now := time.Now()
 	view := instanceView{
 		frame: w.adminFrame(vm.Hostname, "instances"), Hostname: vm.Hostname,
-		Flash: flashes[r.URL.Query().Get("done")], Facts: factsOf(vm, now), Actions: actionsOf(vm),
+		Flash: flashes[r.URL.Query().Get("done")], Facts: factsOf(vm, now), Actions: w.actionsOf(vm),
 	}
 	for _, e := range events {
 		who := actors[e.Actor.Kind]
 		if who == "" {
 			who = e.Actor.Kind
 		}
-		view.History = append(view.History, eventView{momentOf(e.At, now), who, e.Actor.Address, upperFirst(e.What), e.Detail})
+		view.History = append(view.History, eventView{momentOf(e.At, now), who, e.Actor.Address, upperFirst(e.What), e.Detail, namedOperation(e.Detail)})
+	}
+	if view.Actions.Destroy != "" {
+		_, seen, err := w.store.HoldersOf(r.Context(), store.Destroy{Provider: vm.Provider, Hostnames: []string{vm.Hostname}})
+		if err != nil {
+			return err
+		}
+		view.Actions.Seen = seen.String()
+	}
+	if vm.Creation == fleet.CreationFailed {
+		view.Facts.Reason = whyNotCreated(events)
 	}
 	return w.page(rw, http.StatusOK, "admin_instance", view)
 }
 
+// namedOperation returns the address of the operation that a line of the history
+// names, "" if it names none.
+func namedOperation(detail string) string {
+	number, found := strings.CutPrefix(detail, "operation ")
+	id, err := strconv.ParseInt(number, 10, 64)
+	if !found || err != nil {
+		return ""
+	}
+	return operationAddress(id)
+}
+
+// whyNotCreated finds what Terraform said in a history, the newest first.
+func whyNotCreated(events []fleet.Event) reasonView {
+	for _, e := range events {
+		if e.What == "launch failed" {
+			return reasonOf("why", e.Detail)
+		}
+	}
+	return reasonView{}
+}
+
 func factsOf(v fleet.VM, now time.Time) factsView {
-	f := factsView{Row: rowOf(v, now), Registered: v.Provider == fleet.ProviderRegistered, Created: momentOf(v.CreatedAt, now)}
+	f := factsView{
+		Row: rowOf(v, now), Registered: v.Provider == fleet.ProviderRegistered, Provider: v.Provider, Created: momentOf(v.CreatedAt, now),
+		InstanceType: v.InstanceType, Machine: v.Machine, Address: v.Address,
+	}
 	for _, p := range []struct {
 		words string
 		took  time.Duration
@@ -137,6 +190,25 @@ func (w *Web) postClean(rw http.ResponseWriter, r *http.Request) error {
 
 func (w *Web) postRemove(rw http.ResponseWriter, r *http.Request) error {
 	return w.act(rw, r, func(a fleet.Actor, h string) error { return w.store.RemoveVM(r.Context(), a, h) }, "/admin/instances?done=removed")
+}
+
+// postReplace destroys a VM, and has another one made in its place.
+func (w *Web) postReplace(rw http.ResponseWriter, r *http.Request) error {
+	if err := httpx.ReadForm(r); err != nil {
+		return err
+	}
+	seen, err := store.ParseHolders(r.PostFormValue("seen"))
+	if err != nil {
+		return err
+	}
+	op, err := w.store.Replace(r.Context(), httpx.ActorOf(r, "admin"), r.PathValue("hostname"), seen, store.Launch{
+		Provider: string(w.cfg.Provider), Prefix: w.cfg.Provision.Prefix, InstanceType: w.cfg.Machine.MachineType, Most: w.cfg.Limits.MaxVMs,
+	})
+	if err != nil {
+		return err
+	}
+	http.Redirect(rw, r, operationAddress(op.ID), http.StatusSeeOther)
+	return nil
 }
 
 // instanceAddress is used only after the store found the hostname: it is a

@@ -20,11 +20,15 @@ func TestAdminNeedsLogin(t *testing.T) {
 	s.register(true, "lab-1")
 	for _, path := range []string{
 		"/admin", "/admin/", "/admin/instances", "/admin/instances/events", "/admin/instances/register",
-		"/admin/instances/lab-1", "/admin/instances/nothing", "/admin/nothing",
+		"/admin/instances/lab-1", "/admin/instances/nothing", "/admin/nothing", "/admin/create", "/admin/instances/delete", "/admin/instances/delete?hostname=lab-1",
+		"/admin/operations", "/admin/operations/1", "/admin/operations/nothing", "/admin/operations/1/output", "/admin/operations/1/nothing",
 	} {
 		s.browser().get(path).want(http.StatusUnauthorized).wantNone("lab-1")
 	}
-	for _, path := range []string{"", "/instances/register", "/instances/lab-1/release", "/instances/lab-1/pin", "/instances/lab-1/token", "/instances/lab-1/remove", "/nothing"} {
+	for _, path := range []string{
+		"", "/instances/register", "/instances/lab-1/release", "/instances/lab-1/pin", "/instances/lab-1/token", "/instances/lab-1/remove",
+		"/instances/lab-1/replace", "/nothing",
+	} {
 		s.browser().post("/admin" + path).want(http.StatusUnauthorized)
 	}
 	s.adminBrowser().get("/admin/nothing").want(http.StatusNotFound)
@@ -38,7 +42,7 @@ func TestOverview(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	admin := s.adminBrowser()
-	admin.get("/admin").want(http.StatusOK).wantText(".notice", "no machines yet")
+	admin.get("/admin").want(http.StatusOK).wantText(".notice", "no machines yet. Register some").wantCount(`main a[href="/admin/create"], main a[href="/admin/instances/delete"]`, 0)
 	s.register(true, "lab-1", "lab-2", "lab-3")
 	s.browser().seated("ada@example.org", code(1))
 	s.report("lab-1", fleet.EventFail, "refused")
@@ -52,6 +56,40 @@ func TestOverview(t *testing.T) {
 		open.adminBrowser().get(path).wantText(".notice.bad", "Machines need no credential")
 	}
 	open.browser().get("/").wantCount(".notice.bad", 0)
+}
+
+func TestOverview_Provider(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, makesVMs)
+	admin := s.adminBrowser()
+	page := admin.get("/admin").want(http.StatusOK).wantText(".notice", "no machines yet. Create VMs to begin, or register machines").wantCount("#running", 0)
+	page.wantText(`.heading a[href="/admin/create"]`, "Create VMs").wantText(`.heading a[href="/admin/instances/delete"]`, "Destroy All VMs")
+	s.launch(3)
+	r := s.claim()
+	r.enter(fleet.PhaseApplying)
+	r.done(1)
+	admin.get("/admin").wantCount("#running + ul li", 1).wantText("#running + ul li", "Launch of 3 VMs creating VMs 1 of 3 created").
+		wantCount(`#running + ul a[href="/admin/operations/1"]`, 1)
+	r.finish(fleet.OperationCancelled, "")
+	admin.get("/admin").wantCount("#running", 0).wantCount(".notice", 0)
+}
+
+func TestInstances_Provider(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, makesVMs)
+	admin := s.adminBrowser()
+	admin.get("/admin/instances").wantText(".notice", "no machines yet. Create VMs to begin").wantCount("#destroy-selected", 0).
+		wantText(`.heading a[href="/admin/create"]`, "Create VMs")
+	s.register(true, "lab-1")
+	admin.get("/admin/instances").wantCount("#destroy-selected, input[type=checkbox]", 0)
+	s.made(2)
+	s.launch(1)
+	page := admin.get("/admin/instances").wantCount("tbody tr", 4).wantText("#destroy-selected[type=submit][form=pick]", "Destroy selected…")
+	page.wantCount(`form#pick[method=get][action="/admin/instances/delete"] input[name=selected]`, 1).wantCount(`input[type=checkbox][name=hostname][form=pick]`, 3)
+	page.wantCount(`#pick-vm-2[value="vm-2"][aria-label="Select vm-2"]`, 1).wantText("tbody tr:nth-child(2)", "vm-1 booting").wantText("tbody tr:nth-child(4)", "vm-3 being created")
+	if none := newSite(t).adminBrowser().get("/admin/instances"); len(none.all(`main a[href="/admin/create"]`)) > 0 {
+		t.Error("VMs cannot be created here")
+	}
 }
 
 func TestInstances(t *testing.T) {
@@ -237,4 +275,34 @@ func TestInstance_Removed(t *testing.T) {
 	s.must(err)
 	r.Header.Set("HX-Request", "true")
 	admin.send(r).want(http.StatusOK).wantText("#live", "has been removed").wantCount("#actions > *", 1)
+}
+
+func TestInstance_OfTerraform(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, makesVMs)
+	admin := s.adminBrowser()
+	const page = "/admin/instances/vm-1"
+	s.launch(1)
+	admin.get(page).wantText(".facts", "being created").wantText(".facts", "Terraform (local)").wantText(".facts", "small").wantNone("At the provider", "<dt>Address").
+		wantCount(`form[action$="/token"], form[action$="/remove"]`, 0)
+	r := s.claim()
+	r.done(0)
+	s.must(r.Describe(t.Context(), []string{"vm-1"}, []string{"i-0123"}, []string{"198.51.100.7"}))
+	r.finish(fleet.OperationSucceeded, "")
+	shown := admin.get(page).wantText(".facts", "booting").wantText(".facts", "i-0123").wantText(".facts", "198.51.100.7").wantCount(`form[action$="/token"]`, 1)
+	shown.wantCount(`.actions a[href="/admin/instances/delete?hostname=vm-1"]`, 1).wantText(".actions", "No participant holds it now")
+	shown.wantCount(`.history a[href="/admin/operations/1"]`, 1)
+	seen := shown.attr(`form[action="`+page+`/replace"] input[name=seen]`, "value")
+
+	// It is replaced as the page showed it, or not at all.
+	s.running("vm-1")
+	s.browser().seated("ada@example.org", code(1))
+	admin.post(page+"/replace", "seen", seen).want(http.StatusConflict).wantText("h1 + p", "Something has changed").wantCount(`a[href="`+page+`"]`, 1)
+	admin.post(page+"/replace", "seen", "nonsense").want(http.StatusBadRequest)
+	shown = admin.get(page).wantText(".actions", "ada@example.org loses it at once")
+	admin.post(page+"/replace", "seen", shown.attr("input[name=seen]", "value")).wantRedirect("/admin/operations/3")
+	admin.get("/admin/operations/3").wantText("h1", "Launch of vm-2").wantText("#now .lines li", "Destruction of vm-1 waiting for its turn").wantText("#now", "small")
+	admin.get(page).want(http.StatusNotFound)
+	admin.post(page+"/replace", "seen", seen).want(http.StatusNotFound)
+	admin.get(page + "/replace").wantRedirect(page)
 }

@@ -11,6 +11,7 @@ import (
 	"html/template"
 	"io/fs"
 	"net/http"
+	"net/url"
 	"path"
 	"strings"
 
@@ -111,11 +112,16 @@ func (w *Web) Error(rw http.ResponseWriter, r *http.Request, status int, e *flee
 		Text:    capitalized(e.Message),
 		Back:    link{"Go to the start page", "/"},
 	}
-	if strings.HasPrefix(r.URL.Path, "/admin/") && e.Kind != fleet.Unauthenticated && e.Kind != fleet.Limited {
+	if isAdmins(r, e) {
 		view.Nav, view.Open = "instances", w.machinesOpen()
 		view.Back = link{"Back to the machines", "/admin/instances"}
-		if h := r.PathValue("hostname"); h != "" && e.Kind == fleet.Conflict {
+		switch h, id := r.PathValue("hostname"), r.PathValue("id"); {
+		case h != "" && e.Kind == fleet.Conflict:
 			view.Back = link{"Back to " + h, "/admin/instances/" + h}
+		case id != "" && e.Kind == fleet.Conflict:
+			view.Nav, view.Back = "operations", link{"Back to the operation", "/admin/operations/" + url.PathEscape(id)}
+		case id != "":
+			view.Nav, view.Back = "operations", link{"Back to the operations", "/admin/operations"}
 		}
 	}
 	if status >= http.StatusInternalServerError && e.Kind == fleet.Internal {
@@ -125,6 +131,19 @@ func (w *Web) Error(rw http.ResponseWriter, r *http.Request, status int, e *flee
 	if err := w.page(rw, status, "message", view); err != nil {
 		httpx.Logger(r.Context()).Error("error page failed", "error", err)
 		w.broken(rw, r)
+	}
+}
+
+// isAdmins reports whether an error is shown to the admin, who is logged in.
+func isAdmins(r *http.Request, e *fleet.Error) bool {
+	switch e.Kind {
+	case fleet.Unauthenticated, fleet.Limited:
+		return false
+	case fleet.Conflict, fleet.NotFound:
+		// The buttons of an operation's page post to the API.
+		return strings.HasPrefix(r.URL.Path, "/admin/") || r.PathValue("id") != ""
+	default:
+		return strings.HasPrefix(r.URL.Path, "/admin/")
 	}
 }
 

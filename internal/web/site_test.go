@@ -52,7 +52,7 @@ func newSite(t *testing.T, change ...func(*config.Config)) *site {
 		t.Fatal(err)
 	}
 	t.Cleanup(st.Close)
-	cfg := &config.Config{Auth: config.Auth{Machines: config.MachineToken}, Limits: config.Limits{
+	cfg := &config.Config{Provider: config.ProviderNone, Auth: config.Auth{Machines: config.MachineToken}, Limits: config.Limits{
 		MaxRegistered: 2000, RequestVMPerMinute: 6000, RequestVMBurst: 3000, PinFailures: 5, PinWindow: time.Hour,
 	}}
 	for _, f := range change {

@@ -63,6 +63,17 @@ func count(n int, thing string) string {
 	return fmt.Sprintf("%d %ss", n, thing)
 }
 
+func thereAre(n int, thing string) string {
+	switch n {
+	case 0:
+		return "There are no " + thing + "s"
+	case 1:
+		return "There is 1 " + thing
+	default:
+		return "There are " + count(n, thing)
+	}
+}
+
 // capitalized begins a message with a capital, unless it begins with a name.
 func capitalized(s string) string {
 	first, _, _ := strings.Cut(s, " ")
@@ -175,6 +186,9 @@ func seatCondition(v fleet.VM) condition {
 }
 
 func statusCondition(v fleet.VM) condition {
+	if v.Creation == fleet.CreationFailed && v.Status != fleet.StatusDestroyed {
+		return condition{"could not be created", "Try again or remove it from its operation's page.", toneBad}
+	}
 	switch v.Status {
 	case fleet.StatusRunning:
 		switch {
@@ -186,6 +200,9 @@ func statusCondition(v fleet.VM) condition {
 			return condition{"free, but not connected", "Given away only when no other is left.", toneIdle}
 		}
 	case fleet.StatusProvisioning:
+		if v.Creation == fleet.CreationDone {
+			return condition{"booting", "", toneBusy} // the machine is there, and its agent not yet
+		}
 		return condition{"being created", "", toneBusy}
 	case fleet.StatusInitializing:
 		return condition{"starting", "", toneBusy}
@@ -214,26 +231,30 @@ func shortage(c fleet.Counts) string {
 			taken += n
 		}
 	}
-	if taken == c.Total {
-		if taken == 1 {
-			return "The only VM is taken."
-		}
-		return fmt.Sprintf("All %d VMs are taken.", taken)
-	}
 	cleaning, unclean := c.Seats[fleet.SeatReleasing], c.Seats[fleet.SeatUnclean]
 	starting := max(0, c.Seats[fleet.SeatNone]-c.Broken) // the store counts the two one after the other
 	var parts []string
-	add := func(n int, one, many string) {
-		if n == 1 {
-			parts = append(parts, "1 "+one)
-		} else if n > 1 {
-			parts = append(parts, fmt.Sprintf("%d %s", n, many))
+	for _, group := range []struct {
+		n         int
+		one, many string
+	}{
+		{taken, "is taken", "are taken"},
+		{starting, "is still starting", "are still starting"},
+		{cleaning, "is being cleaned for the next person", "are being cleaned for the next person"},
+		{c.Broken + unclean, "has a problem that the organiser must look at", "have a problem that the organiser must look at"},
+	} {
+		switch {
+		case group.n == c.Total:
+			if c.Total == 1 {
+				return "The only VM " + group.one + "."
+			}
+			return fmt.Sprintf("All %d VMs %s.", group.n, group.many)
+		case group.n == 1:
+			parts = append(parts, "1 "+group.one)
+		case group.n > 1:
+			parts = append(parts, fmt.Sprintf("%d %s", group.n, group.many))
 		}
 	}
-	add(taken, "is taken", "are taken")
-	add(starting, "is still starting", "are still starting")
-	add(cleaning, "is being cleaned for the next person", "are being cleaned for the next person")
-	add(c.Broken+unclean, "has a problem that the organiser must look at", "have a problem that the organiser must look at")
 	if len(parts) == 0 {
 		return "No VM is free right now."
 	}

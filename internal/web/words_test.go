@@ -104,6 +104,25 @@ func TestConditionOfEveryState(t *testing.T) {
 	}
 }
 
+func TestConditionOfCreation(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		status   fleet.Status
+		creation fleet.Creation
+		want     string
+	}{
+		{fleet.StatusProvisioning, fleet.CreationPending, "being created"},
+		{fleet.StatusProvisioning, fleet.CreationDone, "booting"},
+		{fleet.StatusError, fleet.CreationFailed, "could not be created"},
+		{fleet.StatusDestroyed, fleet.CreationFailed, "destroyed"},
+		{fleet.StatusError, fleet.CreationDone, "reports an error"},
+	} {
+		if got := conditionOf(fleet.VM{Status: c.status, Creation: c.creation}, time.Now()); got.Words != c.want {
+			t.Errorf("%s, creation %s: %+v, want %q", c.status, c.creation, got, c.want)
+		}
+	}
+}
+
 func TestShortage(t *testing.T) {
 	t.Parallel()
 	type seats = map[fleet.SeatState]int
@@ -113,6 +132,14 @@ func TestShortage(t *testing.T) {
 	}{
 		{fleet.Counts{}, "No VM has been created yet. The organiser has to start some first."},
 		{fleet.Counts{Total: 1, Seats: seats{fleet.SeatConnected: 1}}, "The only VM is taken."},
+		{fleet.Counts{Total: 1, Seats: seats{fleet.SeatNone: 1}}, "The only VM is still starting."},
+		{fleet.Counts{Total: 20, Seats: seats{fleet.SeatNone: 20}}, "All 20 VMs are still starting."},
+		{fleet.Counts{Total: 2, Broken: 2, Trouble: 2, Seats: seats{fleet.SeatNone: 2}}, "All 2 VMs have a problem that the organiser must look at."},
+		{
+			// Two that Terraform could not make, beside three that boot.
+			fleet.Counts{Total: 5, Broken: 2, Trouble: 2, Seats: seats{fleet.SeatNone: 5}},
+			"No VM is free right now: of 5, 3 are still starting and 2 have a problem that the organiser must look at.",
+		},
 		{
 			fleet.Counts{Total: 3, Trouble: 1, Seats: seats{fleet.SeatConnected: 2, fleet.SeatFailed: 1}},
 			"All 3 VMs are taken.",

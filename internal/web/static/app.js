@@ -5,7 +5,8 @@
   document.documentElement.classList.add('js')
 
   // A page that answered a form becomes one that can be asked for: Reload and Back would send the form again.
-  history.replaceState(history.state, '', location.pathname === '/api/request_vm' ? '/' : undefined)
+  var forms = { '/api/request_vm': '/', '/api/launch': '/admin/create', '/destroy': '/admin/instances/delete' }
+  history.replaceState(history.state, '', forms[location.pathname])
 
   document.addEventListener('click', function (event) {
     var button = event.target.closest('[data-copy]')
@@ -69,5 +70,62 @@
     var selecting = event.detail.elt === target && !selection.isCollapsed && target.contains(selection.anchorNode)
     var same = shown === versionIn(parsed(event.detail.serverResponse).getElementById(target.id))
     if (selecting || same) event.detail.shouldSwap = false
+    else places.set(target, placeIn(target))
   })
+
+  // What the reader has opened, ticked or scrolled to stays so when a fragment is replaced. Who reads the end of something that grows follows it.
+  var places = new WeakMap()
+
+  function idsOf(target, selector) {
+    return Array.from(target.querySelectorAll(selector), function (e) { return e.id })
+  }
+
+  function scrollersIn(target) { return [target].concat(Array.from(target.querySelectorAll('.scroll'))) }
+
+  function placeIn(target) {
+    return {
+      opened: idsOf(target, 'details[open][id]'),
+      ticked: idsOf(target, 'input:checked[id]'),
+      scrolled: scrollersIn(target).map(function (e) {
+        return { left: e.scrollLeft, top: e.scrollTop, end: e.scrollTop > 0 && e.scrollHeight - e.clientHeight - e.scrollTop < 4 }
+      })
+    }
+  }
+
+  document.addEventListener('htmx:afterSwap', function (event) {
+    var target = event.detail.target
+    var place = places.get(target)
+    if (!place) return
+    places.delete(target)
+    place.opened.forEach(function (id) { var e = document.getElementById(id); if (e) e.open = true })
+    place.ticked.forEach(function (id) { var e = document.getElementById(id); if (e) e.checked = true })
+    scrollersIn(target).forEach(function (e, i) {
+      var was = place.scrolled[i]
+      if (!was) return
+      e.scrollLeft = was.left
+      e.scrollTop = was.end ? e.scrollHeight : was.top
+    })
+    announce(target)
+  })
+
+  // Screen readers hear of what a fragment says in one line, when that has changed.
+  var first = document.querySelector('[data-said]')
+  var heard = first && first.dataset.said
+
+  function announce(target) {
+    var part = target.querySelector(':scope > [data-said]')
+    if (!part || part.dataset.said === heard) return
+    heard = part.dataset.said
+    document.getElementById('said').textContent = heard
+  }
+
+  // Nobody reads what is folded; what has just been unfolded is read from its end, where the newest is.
+  document.addEventListener('htmx:beforeRequest', function (event) {
+    if (event.detail.elt.closest('details:not([open])')) event.preventDefault()
+  })
+
+  document.addEventListener('toggle', function (event) {
+    var output = event.target.open && event.target.querySelector('#output')
+    if (output) output.scrollTop = output.scrollHeight
+  }, true)
 })()
