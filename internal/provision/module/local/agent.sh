@@ -4,20 +4,20 @@
 #   agent.sh start|stop      with VM_HOSTNAME, VM_FOLDER and, to start, the rest
 #
 # Either may be killed at any moment, and be repeated. The VM's folder tells
-# where an earlier one has come to: whoever works on the VM holds the lock in it,
-# and a process that is to become the agent holds on to that lock until its
-# number stands in the file "pid". That number means the agent as long as the
-# process works in the VM's folder, which no other does.
+# where an earlier one has come to: whoever works on the VM holds the folder's
+# lock, also an "rm" that outlives its shell, and a process that is to become the
+# agent holds on to it until its number stands in the file "pid". That number
+# means the agent as long as the process works in the VM's folder, which no other
+# does.
 set -eu
 umask 077
 
 home=${VM_FOLDER:?}/${VM_HOSTNAME:?}
 
+# The folder may be removed while its lock is waited for.
 enter() {
-	cd "$home"
-	home=$(pwd -P)
-	exec 9>lock
-	flock 9
+	# shellcheck disable=SC3013 # not POSIX, but dash, bash and busybox have it
+	cd "$home" && exec 9<. && flock 9 && [ . -ef "$home" ] && home=$(pwd -P)
 }
 
 # A process that has ended, also one that nobody has waited for, works nowhere.
@@ -48,7 +48,7 @@ start() {
 	# Nothing of Terraform's environment goes on to the agent: it holds the
 	# database's URL. In a session of its own it outlives Terraform.
 	# shellcheck disable=SC2016 # expanded by the inner shell
-	sh -c 'echo $$ >pid && exec "$@" 9>&-' sh \
+	sh -c 'echo $$ >pid && exec "$@" 9<&-' sh \
 		env -i HOME="$home" PATH="$PATH" setsid "${VM_LABLINK:?}" agent \
 		--hostname "$VM_HOSTNAME" --allocator "${VM_ALLOCATOR:?}" --token-file "$home/token" \
 		--start-host "${VM_START_HOST:?}" --state-dir "$home/state" --software "${VM_SOFTWARE:-}" \
@@ -74,16 +74,18 @@ fail() {
 case ${1-} in
 start)
 	mkdir -p "$home"
-	enter
+	enter || { echo "$home was removed meanwhile, or cannot be used" >&2 && exit 1; }
 	stop
 	start
 	;;
 stop)
-	if [ -d "$home" ]; then
-		enter
+	if [ -d "$home" ] && enter 2>/dev/null; then
 		stop
 		cd /
 		rm -rf "$home"
+	elif [ -e "$home" ]; then
+		echo "cannot work in $home" >&2
+		exit 1
 	fi
 	echo "the agent of $VM_HOSTNAME has ended"
 	;;
