@@ -73,8 +73,11 @@ fail() {
 
 case ${1-} in
 start)
-	mkdir -p "$home"
-	enter || { echo "$home was removed meanwhile, or cannot be used" >&2 && exit 1; }
+	tries=0
+	until mkdir -p "$home" && enter; do
+		tries=$((tries + 1))
+		[ "$tries" -lt 3 ] || { echo "cannot work in $home" >&2 && exit 1; }
+	done
 	stop
 	start
 	;;
