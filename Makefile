@@ -25,8 +25,8 @@ help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: deps
-deps: ## Install what is missing: PostgreSQL, Chromium, a C compiler, curl; build OpenTofu if there is no Terraform
-	@scripts/install-deps postgresql chromium cc curl terraform
+deps: ## Install what is missing: PostgreSQL, Chromium, a C compiler, curl, moto; build OpenTofu if there is no Terraform
+	@scripts/install-deps postgresql chromium cc curl terraform moto
 
 .PHONY: build
 build: ## Build bin/lablink
@@ -39,8 +39,15 @@ demo: build ## Show LabLink at work on this machine (ARGS=--once plays a partici
 
 .PHONY: test
 test: ## Run all tests (TESTFLAGS='-run Name -v' chooses)
-	@scripts/install-deps postgresql chromium cc curl terraform
+	@scripts/install-deps postgresql chromium cc curl terraform moto
 	go test -race -timeout 15m $(TESTFLAGS) ./...
+
+.PHONY: test-aws
+test-aws: ## Run the tests of the provider aws with Terraform's real one, which the others only imitate
+	@scripts/install-deps postgresql cc terraform moto
+	@scripts/aws-provider
+	TF_CLI_CONFIG_FILE='$(CURDIR)/.tools/aws-provider/terraformrc' LABLINK_TEST_AWS_PROVIDER=real \
+		go test -race -timeout 30m -run AWS $(TESTFLAGS) ./internal/awsfleet/... ./internal/jobs/...
 
 .PHONY: check
 check: $(GOLANGCI_LINT) ## Check format, vet, lint, module files and shell scripts

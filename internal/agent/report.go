@@ -66,11 +66,10 @@ func (a *Agent) levels() []level {
 func (a *Agent) status(context.Context) (any, bool) {
 	err := a.host.Ready()
 	a.readiness(err)
-	status := fleet.StatusRunning
 	if err != nil {
-		status = fleet.StatusError
+		return wire.StatusRequest{Hostname: a.cfg.Hostname, Status: string(fleet.StatusError), Reason: err.Error()}, true
 	}
-	return wire.StatusRequest{Hostname: a.cfg.Hostname, Status: string(status)}, true
+	return wire.StatusRequest{Hostname: a.cfg.Hostname, Status: string(fleet.StatusRunning)}, true
 }
 
 // readiness logs changes, and notes when the VM was ready for the first time.

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"lablink/internal/awsaccount"
 	"lablink/internal/fleet"
 	"lablink/internal/httpx"
 	"lablink/internal/store"
@@ -31,8 +32,10 @@ type Options struct {
 	OnDelivery    func(sinceRequest time.Duration)                   // after a code was written to a poll
 	Feed          *wait.Feed                                         // of changes to operations
 	Provisioning  Provisioning
+	AWS           *awsaccount.Account // nil unless VMs are made there
+	EnterAWS      bool                // its credentials may be entered
 	// How a browser is told that its form was refused.
-	LaunchRefused, DestroyRefused, Refused httpx.ErrorWriter
+	LaunchRefused, DestroyRefused, AWSRefused, Refused httpx.ErrorWriter
 }
 
 // API serves the endpoints.
@@ -40,13 +43,17 @@ type API struct {
 	Options
 	oldHTTPWait time.Duration  // the constant, shorter in tests
 	marks       sync.WaitGroup // deliveries being noted after their answer was written
+	awsAttempts *httpx.Limiter // to enter credentials
 	opening     chan struct{}  // as many polls may begin at once; half of the database's connections
 }
 
 // New returns the endpoints.
 func New(o Options) *API {
 	atOnce := max(1, o.Store.Stat().MaxConns()/2)
-	return &API{Options: o, oldHTTPWait: oldHTTPWait, opening: make(chan struct{}, atOnce)}
+	return &API{
+		Options: o, oldHTTPWait: oldHTTPWait, opening: make(chan struct{}, atOnce),
+		awsAttempts: httpx.NewLimiter(attemptsPerMinute, attemptsPerMinute),
+	}
 }
 
 // Routes adds the endpoints to mux.
@@ -89,6 +96,8 @@ func (a *API) Routes(mux *http.ServeMux) {
 	}
 	form("POST /api/launch", a.launch, a.LaunchRefused)
 	form("POST /destroy", a.destroy, a.DestroyRefused)
+	form("POST /api/admin/set-aws-credentials", a.setAWSCredentials, a.AWSRefused)
+	form("POST /api/admin/unset-aws-credentials", a.unsetAWSCredentials, a.AWSRefused)
 	admin("GET /api/operations", a.operations)
 	admin("GET /api/operations/{id}", a.operation)
 	form("POST /api/operations/{id}/retry", a.retryOperation, a.Refused)

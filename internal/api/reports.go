@@ -86,7 +86,13 @@ func (a *API) reportStatus(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if err := a.Store.SetStatus(r.Context(), httpx.ActorOf(r, "vm"), m.Hostname, status); err != nil {
+	actor := httpx.ActorOf(r, "vm")
+	if reason := printable(req.Reason); status == fleet.StatusError && reason != "" {
+		err = a.Store.SetError(r.Context(), actor, m.Hostname, reason)
+	} else {
+		err = a.Store.SetStatus(r.Context(), actor, m.Hostname, status)
+	}
+	if err != nil {
 		return err
 	}
 	return updated(w)

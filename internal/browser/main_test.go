@@ -63,6 +63,7 @@ func TestBrowser(t *testing.T) {
 		{"the organiser watches live", organiserWatches},
 		{"the organiser registers, helps and removes", organiserActs},
 		{"the organiser launches, mends and destroys", organiserLaunches},
+		{"the organiser enters AWS credentials", organiserEntersCredentials},
 		{"by keyboard alone", byKeyboard},
 	} {
 		t.Run(story.name, func(t *testing.T) {

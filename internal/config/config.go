@@ -55,6 +55,7 @@ type Config struct {
 	DB            DB
 	Machine       Machine
 	App           App
+	AWS           AWS
 	DNS           DNS
 	EIP           EIP
 	SSL           SSL
@@ -151,6 +152,23 @@ type App struct {
 	Region string
 }
 
+// AWS is how VMs are made on AWS.
+type AWS struct {
+	Endpoint        string   // of an emulator; "" = AWS itself
+	Subnets         []string // none = the default ones
+	Zones           []string // none = all
+	InstanceTypes   []string // to be tried after the one that was asked for
+	DiskGB          int      // GiB
+	ElasticIPs      bool
+	SSHFrom         []netip.Prefix
+	RDPFrom         []netip.Prefix
+	SSHPublicKey    string // "" = none
+	LogProcessorARN string // "" = none
+}
+
+// AutoImage, as Machine.AMIID, has a machine image looked up.
+const AutoImage = "auto"
+
 // DNS is the allocator's name; see Config.DNSName.
 type DNS struct {
 	Enabled          bool
@@ -181,7 +199,7 @@ type Allocator struct {
 	ImageTag string
 }
 
-// StartupScript is run on each VM of the AWS template.
+// StartupScript is run by each VM on AWS.
 type StartupScript struct {
 	Enabled bool
 	Path    string

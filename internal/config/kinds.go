@@ -21,12 +21,16 @@ const (
 	kindInt
 	kindBool
 	kindDuration
-	kindNets // a list of addresses and networks
+	kindNets  // a list of addresses and networks
+	kindTexts // a list of texts
 )
+
+// isList reports whether a value of the kind has elements.
+func (k kind) isList() bool { return k == kindNets || k == kindTexts }
 
 // String names the kind as the reference and the problems do.
 func (k kind) String() string {
-	return [...]string{"text", "secret text", "whole number", "true or false", "duration", "list of addresses"}[k]
+	return [...]string{"text", "secret text", "whole number", "true or false", "duration", "list of addresses", "list"}[k]
 }
 
 // assign checks text and puts it where k's value belongs; for a list, it appends. Its error says what is allowed.
@@ -65,6 +69,12 @@ func (k *key) assign(c *Config, text string) error {
 			return fmt.Errorf("must be an IP address or a network such as 10.0.0.0/8%s", k.found(text))
 		}
 		*dst = append(*dst, p)
+	case *[]string:
+		var one string
+		if err := k.assignText(reflect.ValueOf(&one).Elem(), text); err != nil {
+			return err
+		}
+		*dst = append(*dst, one)
 	default:
 		return k.assignText(reflect.ValueOf(dst).Elem(), text)
 	}

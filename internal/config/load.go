@@ -153,7 +153,10 @@ func readBounded(path string) ([]byte, error) {
 // apply checks a value and lets it beat what was there.
 func (l *loader) apply(k *key, items []item, at origin) {
 	l.origins[k] = at
-	if list, ok := k.field(l.cfg).(*[]netip.Prefix); ok {
+	switch list := k.field(l.cfg).(type) {
+	case *[]netip.Prefix:
+		*list = nil
+	case *[]string:
 		*list = nil
 	}
 	for _, i := range items {

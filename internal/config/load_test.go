@@ -77,6 +77,7 @@ func TestLoad_Defaults(t *testing.T) {
 			AMIID: "ami-00c257e12d6828491", Software: "sleap", Extension: "slp",
 		},
 		App:           App{Region: "us-west-2"},
+		AWS:           AWS{DiskGB: 80},
 		DNS:           DNS{TerraformManaged: true, AppName: "lablink"},
 		EIP:           EIP{Strategy: "dynamic", TagName: "lablink-eip"},
 		SSL:           SSL{Provider: "none"},

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"regexp"
 	"strconv"
 	"strings"
 )
@@ -68,6 +69,28 @@ func parsePostgresURL(text string) (string, error) {
 	}
 	return text, nil
 }
+
+// matching returns a function that accepts what a pattern matches.
+func matching(pattern, allowed string) func(string) (string, error) {
+	re := regexp.MustCompile(pattern)
+	return func(text string) (string, error) {
+		if !re.MatchString(text) {
+			return "", errors.New(allowed)
+		}
+		return text, nil
+	}
+}
+
+// What AWS names. Whether there is such a thing, only AWS knows.
+var (
+	parseSubnet       = matching(`^subnet-[0-9a-f]{8,17}$`, "must be the id of a subnet such as subnet-0a1b2c3d4e5f67890")
+	parseZone         = matching(`^[a-z]{2}(-[a-z]+)+-\d[a-z0-9-]*[a-z]$`, "must be an availability zone such as us-west-2a")
+	parseInstanceType = matching(`^[a-z0-9-]{2,24}\.[a-z0-9-]{2,24}$`, "must be an EC2 instance type such as g4dn.xlarge")
+	parsePublicKey    = matching(`^(ssh-(ed25519|rsa)|ecdsa-sha2-nistp\d+) [A-Za-z0-9+/]{40,}={0,3}( .*)?$`,
+		"must be a public key in one line, such as ssh-ed25519 AAAA... name")
+	parseARN = matching(`^arn:aws[a-z-]*:lambda:[a-z0-9-]+:\d{12}:function:[A-Za-z0-9-_]+(:[A-Za-z0-9-_]+)?$`,
+		"must be the ARN of a Lambda function such as arn:aws:lambda:us-west-2:123456789012:function:lablink-logproc")
+)
 
 // maxPrefix leaves room for a number of six digits in a label of 63 characters.
 const maxPrefix = 57

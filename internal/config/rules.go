@@ -55,6 +55,7 @@ func (l *loader) checkRules() {
 	if c.isExternalDB() && c.DatabaseURL == "" && isPlaceholder(c.DB.Password.Reveal()) && l.isWritten("db.password") {
 		l.conflict("db.password", []string{"db.host"}, "is a placeholder, but db.host names an external server; write the real password")
 	}
+	l.checkAWS()
 	l.checkDNS()
 	if !l.isOlder() {
 		l.checkSSL()
@@ -64,6 +65,22 @@ func (l *loader) checkRules() {
 	}
 	if c.Monitoring.Enabled && c.Monitoring.Email == "" {
 		l.conflict("monitoring.email", []string{"monitoring.enabled"}, "is needed by monitoring.enabled true")
+	}
+}
+
+// pythonImage begins the name of the Python system's client images.
+const pythonImage = "ghcr.io/talmolab/lablink-client"
+
+// checkAWS concerns the built-in module; what one's own needs, only that knows.
+func (l *loader) checkAWS() {
+	c := l.cfg
+	switch {
+	case c.Provider != ProviderAWS || c.Provision.Module != "":
+	case c.Machine.Image == "":
+		l.conflict("machine.image", []string{"provider"}, "is needed by provider aws: the container image that VMs run, see docs/client-image.md")
+	case strings.HasPrefix(c.Machine.Image, pythonImage) && c.Auth.Machines == MachineToken:
+		l.conflict("machine.image", []string{"provider", "auth.machines"}, "%s is the Python client, which shows no token: "+
+			"write an image with the LabLink agent (docs/client-image.md), or auth.machines: open", c.Machine.Image)
 	}
 }
 
@@ -112,7 +129,13 @@ func (l *loader) finish() {
 		c.DatabaseURL = Secret(u.String())
 	}
 	c.Server.PublicURL = c.DerivePublicURL()
+	if c.Machine.AMIID == "" || c.App.Region != defaultRegion && !l.isWritten("machine.ami_id") {
+		c.Machine.AMIID = AutoImage
+	}
 }
+
+// defaultRegion is where the default machine image is.
+const defaultRegion = "us-west-2"
 
 // isExternalDB reports whether db.host is another machine. The Python system's own database was always local to it,
 // and is not there in ours.

@@ -196,11 +196,11 @@ func (r *reader) value(k *key, at int, n ast.Node) {
 		return
 	}
 	v := written{key: k, line: at}
-	if list, ok := n.(*ast.SequenceNode); ok && k.kind == kindNets {
+	if list, ok := n.(*ast.SequenceNode); ok && k.kind.isList() {
 		for _, element := range list.Values {
 			text, ok := scalar(untag(element))
 			if !ok {
-				r.add(line(element), k.path, "must be a list of addresses, found %s in it", describe(element))
+				r.add(line(element), k.path, "must be %s, found %s in it", article(k.kind), describe(element))
 				continue
 			}
 			v.items = append(v.items, item{text: text, line: line(element)})
@@ -219,7 +219,7 @@ func (r *reader) value(k *key, at int, n ast.Node) {
 
 // split makes a list of text with commas, if k is a list.
 func (k *key) split(text string, at int) []item {
-	if k.kind != kindNets {
+	if !k.kind.isList() {
 		return []item{{text: text, line: at}}
 	}
 	var items []item

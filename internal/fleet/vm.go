@@ -68,6 +68,7 @@ type VM struct {
 	Hostname    string
 	Provider    string
 	Status      Status
+	Problem     string // why it says that it is in error, in its own words; "" if it did not say
 	Health      Health
 	InUse       bool
 	Waiting     bool // its agent is in a held poll, at any replica

@@ -27,6 +27,9 @@ func (o *run) wanted() (map[string]provision.VM, error) {
 	return vms, nil
 }
 
+// maxTries is how often a plan may bring a surprise.
+const maxTries = 5
+
 // converge plans so that nothing changes but the targets: what Terraform's state
 // holds stays, whether a row knows it or not, and a row without a machine makes
 // none. It refuses a plan that would destroy more than asked names.
@@ -34,19 +37,40 @@ func (o *run) converge(ctx context.Context, vms map[string]provision.VM, tokens 
 	if err := o.claim.Enter(o.whole, fleet.PhasePlanning); err != nil {
 		return nil, note(err)
 	}
-	o.strays, o.condemned = map[string]bool{}, map[string]bool{}
+	o.strays, o.condemned, o.wants = map[string]bool{}, map[string]bool{}, map[string]bool{}
+	for hostname := range vms {
+		o.wants[hostname] = true
+	}
+	if err := o.workspace.Adopt(nil); err != nil {
+		return nil, err
+	}
+	var adopted []provision.Thing
 	for tries := 0; ; tries++ {
 		plan, err := o.workspace.Plan(ctx, vms, tokens, func(key string) bool { return o.isTarget(key) || strings.HasPrefix(key, o.Prefix) })
 		if err != nil {
 			return nil, err
 		}
-		o.there = map[string]bool{}
-		surprised := false
+		o.plan, o.there = plan, map[string]bool{}
 		for _, hostname := range plan.VMs() {
-			_, wanted := vms[hostname]
 			if plan.Exists(hostname) {
 				o.there[hostname] = true
 			}
+		}
+		found, err := o.survey(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if len(found.adopt) > 0 && tries < maxTries {
+			// All at once: a plan knows nothing of those that an earlier one would have adopted.
+			adopted = append(adopted, found.adopt...)
+			if err := o.workspace.Adopt(adopted); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		surprised := false
+		for _, hostname := range plan.VMs() {
+			_, wanted := vms[hostname]
 			switch {
 			case asked(hostname) || o.condemned[hostname]:
 			case plan.Deletes(hostname) && plan.Creates(hostname) && o.strays[hostname]:
@@ -71,12 +95,12 @@ func (o *run) converge(ctx context.Context, vms map[string]provision.VM, tokens 
 			}
 		}
 		askedOr := func(hostname string) bool { return asked(hostname) || o.condemned[hostname] }
-		switch unasked := plan.Unasked(askedOr, len(vms) > 0); {
-		case surprised && tries < 4: // the state and the rows may each surprise
+		switch unasked := plan.Unasked(askedOr, o.remains(vms, askedOr)); {
+		case surprised && tries < maxTries: // the state and the rows may each surprise
 		case surprised:
 			return nil, errors.New("nothing was changed: Terraform's plans contradict each other, each one changes VMs that the one before left alone")
 		case len(unasked) > 0:
-			return nil, fmt.Errorf("the plan was refused, and nothing was changed: Terraform would destroy or replace %s, which this operation did not ask for. "+
+			return nil, fmt.Errorf("the plan was refused, and nothing was changed: Terraform would change, destroy or replace %s, which this operation did not ask for. "+
 				"If the module or its provider has changed, change it back, or destroy these VMs first", strings.Join(unasked, ", "))
 		default:
 			return plan, nil
@@ -84,10 +108,21 @@ func (o *run) converge(ctx context.Context, vms map[string]provision.VM, tokens 
 	}
 }
 
+// remains reports whether there are VMs that stay, and that may need what they
+// share.
+func (o *run) remains(vms map[string]provision.VM, asked func(string) bool) bool {
+	for hostname := range o.there {
+		if _, stays := vms[hostname]; stays && !asked(hostname) {
+			return true
+		}
+	}
+	return false
+}
+
 // refuseForeign looks for new hostnames that Terraform's state holds already:
 // those machines are of an earlier database, and nobody has their tokens.
 func (o *run) refuseForeign(plan *provision.Plan) error {
-	if !o.claim.Applied.IsZero() {
+	if !o.claim.Applied.IsZero() || o.applied {
 		return nil // they may be this operation's own
 	}
 	var foreign []string

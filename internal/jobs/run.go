@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"strconv"
 	"time"
 
 	"lablink/internal/fleet"
@@ -29,6 +30,10 @@ type run struct {
 	there     map[string]bool         // machines that exist; nil before the first plan
 	strays    map[string]bool         // of them, those that no row knows, and that are to stay
 	condemned map[string]bool         // and those that cannot stay, and should have been destroyed before
+	plan      *provision.Plan         // the last one
+	wants     map[string]bool         // the VMs that shall exist, before the last plan brought surprises
+	unknown   map[string]bool         // what is there, is to stay, and is neither in Terraform's state nor of a row
+	places    map[string]*places      // where targets of a launch are made
 	applied   bool                    // Terraform was let loose
 	cleaning  bool                    // what it does now concerns VMs that have failed already
 }
@@ -147,7 +152,7 @@ func (o *run) open(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		w.Log = o.recorder.line
+		w.Log, w.Operation = o.recorder.line, strconv.FormatInt(o.claim.ID, 10)
 		o.workspace = w
 	}
 	return o.workspace.Open(ctx)
@@ -159,14 +164,29 @@ func (o *run) launch(ctx context.Context) error {
 	if err := o.clearAway(ctx); err != nil {
 		return err
 	}
+	if err := o.findPlaces(ctx); err != nil {
+		return err
+	}
+	for {
+		if err := o.makeTargets(ctx); err != nil {
+			return err
+		}
+		if ctx.Err() != nil || !o.moveOn() {
+			return o.notePlaces()
+		}
+	}
+}
+
+// makeTargets makes those targets that are not there, each in its place.
+func (o *run) makeTargets(ctx context.Context) error {
 	vms, err := o.wanted()
 	if err != nil {
 		return err
 	}
 	tokens := map[string]string{}
 	for hostname, t := range o.targets {
-		if t.Live && (t.Creation != fleet.CreationFailed) {
-			vms[hostname], tokens[hostname] = o.spec(t), fleet.NewToken()
+		if t.Live && t.Creation != fleet.CreationFailed {
+			vms[hostname], tokens[hostname] = o.places[hostname].current(), fleet.NewToken()
 		}
 	}
 	if len(tokens) == 0 {
@@ -180,18 +200,21 @@ func (o *run) launch(ctx context.Context) error {
 		return err
 	}
 	var existing, planned []int64
+	var types []string
 	var hashes [][]byte
 	for hostname, token := range tokens {
 		id := o.targets[hostname].ID
 		if plan.Creates(hostname) {
-			planned, hashes = append(planned, id), append(hashes, fleet.HashToken(token))
+			planned, types, hashes = append(planned, id), append(types, vms[hostname].InstanceType), append(hashes, fleet.HashToken(token))
 			continue
 		}
 		o.done[hostname] = true // by an earlier runner
 		existing = append(existing, id)
 	}
 	if err := errors.Join(
+		o.recorder.flush(o.whole), // an earlier try's failures must not come after what follows
 		o.claim.Created(o.whole, existing, make([]time.Time, len(existing))),
+		o.claim.Place(o.whole, planned, types),
 		o.claim.Plan(o.whole, planned),
 		o.claim.GiveTokens(o.whole, planned, hashes)); err != nil {
 		return note(err)
@@ -322,31 +345,4 @@ func (o *run) follow(ctx context.Context, e provision.Event) {
 		o.done[e.Hostname] = true
 	}
 	o.recorder.event(event{e.Kind, t.ID, e.At})
-}
-
-// sweep ends machines that Terraform's state does not know: a runner that was
-// killed may have made them. Those of live rows stay, except for VMs that failed
-// to be made.
-func (o *run) sweep(ctx context.Context) error {
-	if o.workspace.Provider.Sweep == nil {
-		return nil
-	}
-	rows, err := o.Store.LiveVMs(o.whole, o.Provider)
-	if err != nil {
-		return note(err)
-	}
-	found, stuck, err := o.workspace.Provider.Sweep(ctx, func(hostname string) bool {
-		row, live := rows[hostname]
-		return o.there[hostname] || live && row.Creation != fleet.CreationFailed
-	})
-	for hostname, reason := range stuck {
-		o.there[hostname], o.reasons[hostname] = true, reason.Error()
-		o.recorder.line(reason.Error())
-	}
-	for _, hostname := range found {
-		if !o.there[hostname] {
-			o.recorder.line(hostname + " runs, although Terraform's state does not know it.")
-		}
-	}
-	return err
 }

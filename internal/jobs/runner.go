@@ -125,7 +125,8 @@ func (r *Runner) watch(ctx context.Context, lock *store.Workspace, claim *store.
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	for {
-		check, cancel := context.WithTimeout(ctx, checkTimeout)
+		// A query that is cut short would close the connection, and give the lock up.
+		check, cancel := context.WithTimeout(context.WithoutCancel(ctx), checkTimeout)
 		err := lock.Check(check)
 		var asked bool
 		if err == nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -155,7 +156,7 @@ func (o *run) listStrays() error {
 	if err != nil {
 		return err
 	}
-	var strays []string
+	strays := slices.Collect(maps.Keys(o.unknown))
 	for hostname := range there {
 		if _, live := rows[hostname]; !live {
 			strays = append(strays, hostname)

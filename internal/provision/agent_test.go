@@ -36,14 +36,24 @@ func newMachine(t *testing.T, hostname string) *machine {
 	return m
 }
 
-// sweep ends all agents in a folder.
+// sweep ends all agents in a folder but those to keep, and returns all that it
+// has found.
 func sweep(t *testing.T, folder string, keep ...string) (found []string) {
 	t.Helper()
-	// Not in the test's context, which has ended in a clean-up.
-	found, stuck, err := provision.Local(provision.LocalOptions{Folder: folder}).Sweep(context.Background(),
-		func(name string) bool { return slices.Contains(keep, name) })
-	if err != nil || len(stuck) > 0 {
-		t.Error(stuck, err)
+	cloud := provision.Local(provision.LocalOptions{Folder: folder}).Cloud
+	things, err := cloud.Inventory(t.Context())
+	if err != nil {
+		t.Error(err)
+	}
+	for _, thing := range things {
+		found = append(found, thing.Hostname)
+		if slices.Contains(keep, thing.Hostname) {
+			continue
+		}
+		// Not in the test's context, which has ended in a clean-up.
+		if err := cloud.End(context.Background(), thing); err != nil {
+			t.Error(err)
+		}
 	}
 	return found
 }

@@ -16,12 +16,17 @@ const (
 )
 
 var (
-	CheckModule = checkModule
-	Reap        = reap
-	Clean       = clean
-	Shorten     = shorten
-	SecretsIn   = secretsIn
+	Reap      = reap
+	Clean     = clean
+	Shorten   = shorten
+	SecretsIn = secretsIn
 )
+
+// CheckModule checks a module and returns its variables.
+func CheckModule(dir string, inputs map[string]any) (map[string]bool, error) {
+	d, err := checkModule(dir, inputs)
+	return d.variables, err
+}
 
 // NewPlan reads a plan as Workspace.Plan does.
 func NewPlan(p *tfjson.Plan, vms map[string]VM, isVM func(string) bool) (*Plan, error) {

@@ -11,7 +11,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
 	"lablink/internal/fleet"
@@ -33,18 +32,17 @@ type LocalOptions struct {
 func Local(o LocalOptions) Provider {
 	return Provider{
 		Name:   "local",
-		Module: builtin("local"),
+		Module: Builtin("local"),
 		Inputs: map[string]any{
 			"allocator_url": o.Allocator, "lablink": o.Lablink, "start_host": o.StartHost,
 			"folder": o.Folder, "software": o.Software,
 		},
-		Sweep: func(ctx context.Context, keep func(string) bool) ([]string, map[string]error, error) {
-			return sweepLocal(ctx, o.Folder, keep)
-		},
+		Cloud: localCloud{o.Folder},
 	}
 }
 
-func builtin(name string) fs.FS {
+// Builtin returns the module of a provider that comes with LabLink.
+func Builtin(name string) fs.FS {
 	sub, err := fs.Sub(modules, "module/"+name)
 	if err != nil {
 		panic(err) // the name is one of ours, and embedded
@@ -52,53 +50,52 @@ func builtin(name string) fs.FS {
 	return sub
 }
 
-// sweepLocal stops the agents of VMs that are not to be kept.
-func sweepLocal(ctx context.Context, folder string, keep func(string) bool) (found []string, stuck map[string]error, err error) {
-	entries, err := os.ReadDir(folder)
+// localCloud is this machine. Each VM has a folder in the one that it is.
+type localCloud struct{ folder string }
+
+// Prepare implements Cloud.
+func (localCloud) Prepare(context.Context) (environ map[string]string, inputs map[string]any, err error) {
+	return nil, nil, nil
+}
+
+// Places implements Cloud.
+func (localCloud) Places(_ context.Context, instanceType string) ([]VM, error) {
+	return []VM{{InstanceType: instanceType}}, nil
+}
+
+// Full implements Cloud.
+func (localCloud) Full(string) (here, everywhere bool) { return false, false }
+
+// Inventory implements Cloud.
+func (c localCloud) Inventory(context.Context) ([]Thing, error) {
+	entries, err := os.ReadDir(c.folder)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil, nil
+		return nil, nil
 	}
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	stuck = map[string]error{}
+	var things []Thing
 	for _, e := range entries {
-		hostname := e.Name()
-		switch {
-		case !e.IsDir() || fleet.ValidateHostname(hostname) != nil: // not the module's: lost+found
-		case !keep(hostname):
-			if err := stopLocal(ctx, folder, hostname); err != nil {
-				stuck[hostname] = err
-			}
-		case lives(filepath.Join(folder, hostname, "state", hostname+".lock")):
-			found = append(found, hostname)
+		if hostname := e.Name(); e.IsDir() && fleet.ValidateHostname(hostname) == nil { // else not the module's: lost+found
+			things = append(things, Thing{Hostname: hostname, What: "agent in " + filepath.Join(c.folder, hostname)})
 		}
 	}
-	return found, stuck, ctx.Err()
+	return things, nil
 }
 
-// lives reports whether an agent holds its lock.
-func lives(lock string) bool {
-	f, err := os.Open(lock)
-	if err != nil {
-		return false
-	}
-	defer func() { _ = f.Close() }() // only read from, and gives up the lock
-	return errors.Is(syscall.Flock(int(f.Fd()), syscall.LOCK_SH|syscall.LOCK_NB), syscall.EWOULDBLOCK)
-}
-
-// stopLocal does what the module does when Terraform destroys the VM.
-func stopLocal(ctx context.Context, folder, hostname string) error {
+// End implements Cloud: it does what the module does when Terraform destroys the VM.
+func (c localCloud) End(ctx context.Context, t Thing) error {
 	script, err := modules.ReadFile("module/local/agent.sh")
 	if err != nil {
 		return err
 	}
 	cmd := exec.CommandContext(ctx, "sh", "-s", "stop")
 	cmd.Stdin = bytes.NewReader(script)
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "VM_FOLDER=" + folder, "VM_HOSTNAME=" + hostname}
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "VM_FOLDER=" + c.folder, "VM_HOSTNAME=" + t.Hostname}
 	cmd.WaitDelay = time.Second // what the shell was waiting for may outlive it, and holds the pipe
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("stop the agent of %s: %w: %s", hostname, err, strings.TrimSpace(string(out)))
+		return fmt.Errorf("stop the agent of %s: %w: %s", t.Hostname, err, strings.TrimSpace(string(out)))
 	}
 	return nil
 }

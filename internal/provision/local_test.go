@@ -88,13 +88,13 @@ func TestLocal(t *testing.T) {
 		if strings.Contains(out.text(), token) {
 			t.Errorf("a token is in the output:\n%s", out.text())
 		}
-		if found := sweep(t, folder, "vm-1"); !slices.Equal(found, []string{"vm-1"}) || exists(of(3).home()) || of(1).agent() != first {
+		if found := sweep(t, folder, "vm-1"); !slices.Equal(found, []string{"vm-1", "vm-3"}) || exists(of(3).home()) || of(1).agent() != first {
 			t.Errorf("the sweep has found %v", found)
 		}
 	})
 }
 
-func TestLocal_Sweep(t *testing.T) {
+func TestLocal_Inventory(t *testing.T) {
 	t.Parallel()
 	m := newMachine(t, "lablink-client-1")
 	two := *m
@@ -107,10 +107,12 @@ func TestLocal_Sweep(t *testing.T) {
 		}
 	}
 	write(t, filepath.Join(m.folder, "lablink-client-4"), "a file")
-	if found := sweep(t, m.folder, "lablink-client-1", "lablink-client-2", "lablink-client-3"); !slices.Equal(found, []string{"lablink-client-1", "lablink-client-2"}) {
+	all := []string{"lablink-client-1", "lablink-client-2", "lablink-client-3"}
+	if found := sweep(t, m.folder, all...); !slices.Equal(found, all) {
 		t.Errorf("found: %v", found)
 	}
-	if found := sweep(t, m.folder, "lablink-client-2"); !slices.Equal(found, []string{"lablink-client-2"}) {
+	two.agent()
+	if found := sweep(t, m.folder, "lablink-client-2"); !slices.Equal(found, all) {
 		t.Errorf("found: %v", found)
 	}
 	two.agent()
@@ -128,9 +130,9 @@ func TestLocal_Sweep(t *testing.T) {
 	if found := sweep(t, filepath.Join(m.folder, "none")); found != nil {
 		t.Errorf("found: %v", found)
 	}
-	// A sweep that cannot be done says so.
+	// One that cannot be made says so.
 	p := provision.Local(provision.LocalOptions{Folder: filepath.Join(m.folder, "lablink-client-4")})
-	if _, _, err := p.Sweep(t.Context(), nobody); err == nil || errors.Is(err, fs.ErrNotExist) {
+	if _, err := p.Cloud.Inventory(t.Context()); err == nil || errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("error: %v", err)
 	}
 }

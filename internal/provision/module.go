@@ -21,6 +21,9 @@ const (
 	outputVMs = "vms"
 )
 
+// varOperation may be declared, like any of the provider's inputs.
+const varOperation = "operation"
+
 const (
 	// overrideFile holds our backend, in the place of any that the module declares. Of several such files Terraform
 	// takes the last.
@@ -105,18 +108,23 @@ func copyModule(dir string, module fs.FS) error {
 	})
 }
 
-// checkModule reads a module and returns the variables that it declares, true
-// for those that have a value among inputs. It refuses one that we could not use.
-func checkModule(dir string, inputs map[string]any) (declared map[string]bool, err error) {
+// declared is what a module has.
+type declared struct {
+	variables map[string]bool
+	resources map[string]bool // by address in the module, without a key
+}
+
+// checkModule reads a module, and refuses one that we could not use.
+func checkModule(dir string, inputs map[string]any) (d declared, err error) {
 	m, diags := tfconfig.LoadModule(dir)
 	var problems []error
-	for _, d := range diags {
-		if d.Severity == tfconfig.DiagError {
-			problems = append(problems, atLine(d.Pos, "%s", strings.TrimSuffix(d.Summary+": "+d.Detail, ": ")))
+	for _, diag := range diags {
+		if diag.Severity == tfconfig.DiagError {
+			problems = append(problems, atLine(diag.Pos, "%s", strings.TrimSuffix(diag.Summary+": "+diag.Detail, ": ")))
 		}
 	}
 	if len(problems) > 0 {
-		return nil, fmt.Errorf("the module cannot be read: %w", errors.Join(problems...))
+		return d, fmt.Errorf("the module cannot be read: %w", errors.Join(problems...))
 	}
 	for name, form := range map[string]string{varVMs: "map(object({ instance_type = string }))", varTokens: "map(string)"} {
 		if m.Variables[name] == nil {
@@ -132,11 +140,14 @@ func checkModule(dir string, inputs map[string]any) (declared map[string]bool, e
 	case o.Sensitive:
 		problems = append(problems, atLine(&o.Pos, "output %q must not be sensitive, or LabLink does not get it", outputVMs))
 	}
-	declared = map[string]bool{}
+	d = declared{map[string]bool{}, map[string]bool{}}
+	for name := range m.ManagedResources {
+		d.resources[name] = true
+	}
 	for name, v := range m.Variables {
+		d.variables[name] = true
 		_, given := inputs[name]
-		declared[name] = given
-		if v.Required && !given && name != varVMs && name != varTokens {
+		if v.Required && !given && name != varVMs && name != varTokens && name != varOperation {
 			problems = append(problems, atLine(&v.Pos, "LabLink knows no value for the variable %q: give it a default", name))
 		}
 	}
@@ -147,9 +158,9 @@ func checkModule(dir string, inputs map[string]any) (declared map[string]bool, e
 	}
 	if len(problems) > 0 {
 		slices.SortFunc(problems, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
-		return nil, fmt.Errorf("the module does not fit, see docs/provisioning.md: %w", errors.Join(problems...))
+		return d, fmt.Errorf("the module does not fit, see docs/provisioning.md: %w", errors.Join(problems...))
 	}
-	return declared, nil
+	return d, nil
 }
 
 // atLine is an error in a module's file.

@@ -35,7 +35,7 @@ func TestPlan_Variables(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	args := w.Binary + " plan -no-color -input=false -detailed-exitcode -lock-timeout=1m0s -out=lablink.tfplan " +
+	args := w.Binary + " plan -no-color -input=false -detailed-exitcode -lock-timeout=0s -out=lablink.tfplan " +
 		"-var-file=lablink.tfvars.json -lock=true -parallelism=10 -refresh=true -json "
 	none := `600` + "\n" + `{"folder":"/a folder","tokens":{},"vms":{}}` + "\n/bin/sh " + args
 	one := `600` + "\n" + `{"folder":"/a folder","tokens":{"vm-1":"` + token + `-1"},"vms":{"vm-1":{"instance_type":"small"}}}` + "\n/bin/sh " + args

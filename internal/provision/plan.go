@@ -15,8 +15,9 @@ import (
 type Plan struct {
 	isVM   func(key string) bool
 	vms    map[string]planned
-	shared []string // addresses of no VM that would be destroyed
-	empty  bool     // nothing is to be changed, not even outputs
+	shared []string          // addresses of no VM that would be destroyed
+	known  map[string]string // what the state holds: ids by address
+	empty  bool              // nothing is to be changed, not even outputs
 }
 
 // planned is what would become of one VM's resources.
@@ -24,6 +25,7 @@ type planned struct {
 	makes   int  // how many would be made; one that is replaced is made, too
 	deletes int  // how many would be destroyed
 	forgets bool // one would stay, and Terraform know nothing of it any more
+	updates bool // one would be changed in place
 	exists  bool // one is there already
 	stays   bool // one would be there afterwards
 }
@@ -50,7 +52,7 @@ func newPlan(p *tfjson.Plan, vms map[string]VM, isVM func(key string) bool) (*Pl
 		listed, _ = o.Before.(map[string]any) // nil before the first apply
 	}
 	vms = maps.Clone(vms) // what the caller does with it later is about another plan
-	plan := &Plan{vms: map[string]planned{}, empty: true, isVM: func(key string) bool {
+	plan := &Plan{vms: map[string]planned{}, known: map[string]string{}, empty: true, isVM: func(key string) bool {
 		_, wanted := vms[key]
 		_, known := listed[key]
 		return wanted || known || isVM(key)
@@ -90,6 +92,10 @@ func (p *Plan) add(c *tfjson.ResourceChange) {
 	p.empty = p.empty && actions.NoOp() && c.PreviousAddress == "" && c.Change.Importing == nil
 	makes := slices.Contains(actions, tfjson.ActionCreate)
 	deletes, forgets := slices.Contains(actions, tfjson.ActionDelete), slices.Contains(actions, tfjson.ActionForget)
+	if !actions.Create() && c.DeposedKey == "" {
+		before, _ := c.Change.Before.(map[string]any)
+		p.known[c.Address], _ = before["id"].(string)
+	}
 	hostname := p.hostnameIn(c.Address)
 	if hostname == "" {
 		if deletes || forgets {
@@ -105,6 +111,7 @@ func (p *Plan) add(c *tfjson.ResourceChange) {
 		vm.deletes++
 	}
 	vm.forgets = vm.forgets || forgets
+	vm.updates = vm.updates || slices.Contains(actions, tfjson.ActionUpdate)
 	vm.exists = vm.exists || !actions.Create()
 	vm.stays = vm.stays || makes || !deletes
 	p.vms[hostname] = vm
@@ -128,13 +135,25 @@ func (p *Plan) Exists(hostname string) bool { return p.vms[hostname].exists }
 // VMs returns every VM that the plan speaks of.
 func (p *Plan) VMs() []string { return slices.Sorted(maps.Keys(p.vms)) }
 
-// Unasked returns what the plan would destroy or forget although nobody asked
-// for it: VMs that asked does not name, and resources that belong to no VM while
-// VMs remain that may need them.
+// Knows reports whether Terraform's state holds an address, and with which id.
+func (p *Plan) Knows(address string) (id string, yes bool) {
+	id, yes = p.known[address]
+	return id, yes
+}
+
+// touches reports whether a VM that is there would become another.
+func (p *Plan) touches(hostname string) bool {
+	vm := p.vms[hostname]
+	return p.Deletes(hostname) || vm.updates || vm.exists && vm.makes > 0
+}
+
+// Unasked returns what the plan would change, destroy or forget although nobody
+// asked for it: VMs that asked does not name, and resources that belong to no VM
+// and would be destroyed while VMs remain that may need them.
 func (p *Plan) Unasked(asked func(hostname string) bool, remain bool) []string {
 	var names []string
 	for name := range p.vms {
-		if p.Deletes(name) && !asked(name) {
+		if p.touches(name) && !asked(name) {
 			names = append(names, name)
 		}
 	}

@@ -136,6 +136,7 @@ func TestPlan_Unasked(t *testing.T) {
 	t.Parallel()
 	p, err := provision.NewPlan(&tfjson.Plan{ResourceChanges: []*tfjson.ResourceChange{
 		change(`a.b["vm-2"]`, destroy), change(`a.c["vm-2"]`, destroy), change(`a.b["vm-1"]`, destroy), change(`a.b["vm-3"]`, noop), change(`a.b["vm-4"]`, create),
+		change(`a.b["vm-5"]`, update), change(`a.b["vm-6"]`, noop), change(`a.eip["vm-6"]`, create), // both would be other machines afterwards
 		change("aws_vpc.x", destroy), change("aws_vpc.x", destroy),
 	}}, nil, isVM)
 	if err != nil {
@@ -149,11 +150,11 @@ func TestPlan_Unasked(t *testing.T) {
 		remain bool
 		want   []string
 	}{
-		{only(), true, []string{"aws_vpc.x", "vm-1", "vm-2"}},
-		{only("vm-1"), true, []string{"aws_vpc.x", "vm-2"}},
-		{only("vm-1", "vm-2"), true, []string{"aws_vpc.x"}},
-		{only("vm-1", "vm-2"), false, nil},
-		{only("vm-2", "vm-3", "vm-4"), false, []string{"vm-1"}},
+		{only(), true, []string{"aws_vpc.x", "vm-1", "vm-2", "vm-5", "vm-6"}},
+		{only("vm-1", "vm-5", "vm-6"), true, []string{"aws_vpc.x", "vm-2"}},
+		{only("vm-1", "vm-2", "vm-5", "vm-6"), true, []string{"aws_vpc.x"}},
+		{only("vm-1", "vm-2", "vm-5", "vm-6"), false, nil},
+		{only("vm-2", "vm-3", "vm-4", "vm-6"), false, []string{"vm-1", "vm-5"}},
 	} {
 		if got := p.Unasked(test.asked, test.remain); !slices.Equal(got, test.want) {
 			t.Errorf("unasked, remain %v: %v, want %v", test.remain, got, test.want)

@@ -22,6 +22,7 @@ type message struct {
 			Address string `json:"addr"`
 		} `json:"resource"`
 		Action string `json:"action"`
+		ID     string `json:"id_value"`
 	} `json:"hook"`
 	Diagnostic *diagnostic       `json:"diagnostic"`
 	Outputs    map[string]output `json:"outputs"`
@@ -146,6 +147,12 @@ func (t *tracker) read(m message) {
 		t.diagnose(m.Diagnostic)
 	case m.Type == "outputs":
 		t.describe(m.Outputs)
+	case m.Type == "apply_complete" && m.Hook.Action == "create":
+		t.plan.known[m.Hook.Resource.Address] = m.Hook.ID
+	case m.Type == "apply_complete" && m.Hook.Action == "delete":
+		delete(t.plan.known, m.Hook.Resource.Address)
+	}
+	switch {
 	case hostname == "":
 	case m.Type == "apply_start" && !t.begun[hostname]:
 		t.begun[hostname] = true

@@ -20,15 +20,40 @@ import (
 type Provider struct {
 	Name   string
 	Module fs.FS
-	// Inputs are the values of variables that the module may declare, beside "vms" and "tokens".
+	// Inputs are the values of variables that the module may declare, beside "vms", "tokens" and "operation".
 	Inputs map[string]any
 	// Env says which variables of our environment Terraform may see, beside those that any provider needs. A name that
 	// ends in * stands for all that begin with it.
 	Env []string
-	// Sweep ends machines that were made but never came into Terraform's state, except for those to keep. It
-	// returns the hostnames of machines that it found and kept, and why others could not be ended. Nil: there is no
-	// way to find them.
-	Sweep func(ctx context.Context, keep func(hostname string) bool) (found []string, stuck map[string]error, err error)
+	// Parallel is how many resources Terraform works on at once. 0: as many as it does by itself.
+	Parallel int
+	Cloud    Cloud // nil: nothing is known but what Terraform's state knows
+}
+
+// Cloud is where the machines of a provider run, asked without Terraform.
+type Cloud interface {
+	// Prepare returns what Terraform gets now beside what it always gets: variables of its environment, in place of
+	// those that it would inherit, and values for variables that the module may declare.
+	Prepare(ctx context.Context) (environ map[string]string, inputs map[string]any, err error)
+	// Places returns how a VM of a type may be made: the first of them is to be tried first. There is at least one.
+	Places(ctx context.Context, instanceType string) ([]VM, error)
+	// Full reports whether Terraform's words mean that there was no room for a VM where it was to be made, and whether
+	// the same holds for every place of the same type.
+	Full(reason string) (here, everywhere bool)
+	// Inventory lists what there is of the fleet, whether Terraform's state knows it or not.
+	Inventory(ctx context.Context) ([]Thing, error)
+	// End ends a thing of the inventory.
+	End(ctx context.Context, t Thing) error
+}
+
+// Thing is something that exists in a cloud.
+type Thing struct {
+	Hostname string // of the VM that it belongs to; "" = shared by all
+	What     string // for people: "instance i-0123456789"
+	// ID is what Terraform imports it by, and Address the resource to which it belongs then. A thing without them is
+	// known by its hostname alone, and made anew in its place.
+	ID, Address string
+	Foreign     bool // another installation of LabLink has made it, or something else
 }
 
 // Backend is where Terraform keeps its state: in the PostgreSQL database at
@@ -41,6 +66,7 @@ type Backend struct {
 // S3 is a state in a bucket, with the names that the Python system uses.
 type S3 struct {
 	Bucket, Region, Key string
+	Endpoint            string // of an emulator; "" = AWS itself
 }
 
 // block is the backend as Terraform's JSON has it. The URL of a database is a
@@ -49,9 +75,14 @@ type S3 struct {
 // machines there.
 func (b Backend) block(provider string) map[string]any {
 	if b.S3 != nil {
-		return map[string]any{"s3": map[string]any{
+		block := map[string]any{
 			"bucket": b.S3.Bucket, "region": b.S3.Region, "key": b.S3.Key, "dynamodb_table": "lock-table", "encrypt": true,
-		}}
+		}
+		if at := b.S3.Endpoint; at != "" { // an emulator has no host name for each bucket
+			block["endpoints"] = map[string]any{"s3": at, "dynamodb": at, "iam": at, "sts": at}
+			block["use_path_style"] = true
+		}
+		return map[string]any{"s3": block}
 	}
 	return map[string]any{"pg": map[string]any{"schema_name": "terraform_" + provider}}
 }

@@ -28,6 +28,8 @@ type Workspace struct {
 	Dir      string // disposable: nothing but ours may be in it
 	Provider Provider
 	Backend  Backend
+	// Operation names what is done, for the module's variable of that name.
+	Operation string
 	// Grace is how long Terraform may take to end after it was interrupted, before it is killed.
 	Grace time.Duration
 	// Secrets must not show in the output, nor in an error. Those that Terraform gets from here are added to them.
@@ -35,14 +37,21 @@ type Workspace struct {
 	Log     func(line string) // gets the output, line by line, from one goroutine at a time
 
 	tf       *tfexec.Terraform
-	declared map[string]bool // the module's variables; true for those that we have values for
+	opened   time.Time
+	inputs   map[string]any // the provider's
+	declared declared
 	mask     masker
 	logging  sync.Mutex
 }
 
-// VM is what a module is told of a VM that shall exist.
+// VM is what a module is told of a VM that shall exist. Of one that exists
+// already, only its type.
 type VM struct {
 	InstanceType string `json:"instance_type"`
+	Subnet       string `json:"subnet_id,omitempty"`
+	Image        string `json:"ami_id,omitempty"`
+	GPU          bool   `json:"gpu,omitempty"`
+	Zone         string `json:"-"` // where the subnet is, for people
 }
 
 // Open prepares the working folder: it ends what an earlier run has left,
@@ -57,16 +66,27 @@ func (w *Workspace) Open(ctx context.Context) error {
 	if err := reap(dir); err != nil {
 		return fmt.Errorf("end what is left of an earlier run: %w", err)
 	}
+	w.opened = time.Now()
 	if err := placeModule(dir, w.Provider, w.Backend); err != nil {
 		return err
 	}
-	if w.declared, err = checkModule(dir, w.Provider.Inputs); err != nil {
+	env := environment(os.Environ(), dir, w.Provider, w.Backend)
+	w.inputs = map[string]any{}
+	maps.Copy(w.inputs, w.Provider.Inputs)
+	if cloud := w.Provider.Cloud; cloud != nil {
+		environ, inputs, err := cloud.Prepare(ctx)
+		if err != nil {
+			return err
+		}
+		maps.Copy(env, environ)
+		maps.Copy(w.inputs, inputs)
+	}
+	if w.declared, err = checkModule(dir, w.inputs); err != nil {
 		return err
 	}
 	if w.tf, err = tfexec.NewTerraform(dir, w.Binary); err != nil {
 		return err
 	}
-	env := environment(os.Environ(), dir, w.Provider, w.Backend)
 	w.hide(secretsIn(env))
 	if err := w.tf.SetEnv(env); err != nil {
 		return err
@@ -87,6 +107,14 @@ func (w *Workspace) Open(ctx context.Context) error {
 // lockTimeout is how long Terraform waits for the lock of the state: that of a
 // runner whose work this one takes up may still be ending.
 func (w *Workspace) lockTimeout() string { return (w.Grace + 30*time.Second).String() }
+
+// parallel is how many resources Terraform works on at once.
+func (w *Workspace) parallel() int {
+	if w.Provider.Parallel > 0 {
+		return w.Provider.Parallel
+	}
+	return 10 // as Terraform does by itself
+}
 
 // hide adds secrets to those that are masked.
 func (w *Workspace) hide(secrets []string) {
@@ -113,12 +141,20 @@ func (w *Workspace) Plan(ctx context.Context, vms map[string]VM, tokens map[stri
 		return nil, err
 	}
 
-	t := w.track(&Plan{isVM: func(string) bool { return false }}, func(Event) {})
+	t := w.track(&Plan{isVM: func(string) bool { return false }, known: map[string]string{}}, func(Event) {})
 	out := w.lines(t)
-	err = w.run(ctx, out, func() error {
-		_, err := w.tf.PlanJSON(ctx, out, tfexec.VarFile(varsFile), tfexec.Out(planFile), tfexec.LockTimeout(w.lockTimeout()))
-		return err
-	})
+	makePlan := func(lockTimeout string) error {
+		return w.run(ctx, out, func() error {
+			_, err := w.tf.PlanJSON(ctx, out, tfexec.VarFile(varsFile), tfexec.Out(planFile), tfexec.LockTimeout(lockTimeout), tfexec.Parallelism(w.parallel()))
+			return err
+		})
+	}
+	err = makePlan("0s")
+	if held, ok := lockIn(t.general); err != nil && ok && ctx.Err() == nil {
+		w.breakLock(ctx, held)
+		t.general = nil
+		err = makePlan(w.lockTimeout())
+	}
 	if err != nil {
 		// Perhaps it is not initialised as it seems.
 		return nil, t.failure(errors.Join(err, w.uninitialise()))
@@ -138,10 +174,13 @@ func (w *Workspace) Plan(ctx context.Context, vms map[string]VM, tokens map[stri
 // and go by a file.
 func (w *Workspace) writeVariables(vms map[string]VM, tokens map[string]string) (remove func(), err error) {
 	vars := map[string]any{}
-	for name, given := range w.declared {
-		if given {
-			vars[name] = w.Provider.Inputs[name]
+	for name := range w.declared.variables {
+		if value, given := w.inputs[name]; given {
+			vars[name] = value
 		}
+	}
+	if w.declared.variables[varOperation] {
+		vars[varOperation] = w.Operation
 	}
 	// Not null, which neither for_each nor lookup takes.
 	vars[varVMs], vars[varTokens] = map[string]VM{}, map[string]string{}
@@ -174,7 +213,7 @@ func (w *Workspace) Apply(ctx context.Context, p *Plan, on func(Event)) (map[str
 	t := w.track(p, on)
 	out := w.lines(t)
 	err := w.run(ctx, out, func() error {
-		return w.tf.ApplyJSON(ctx, out, tfexec.DirOrPlan(planFile), tfexec.LockTimeout(w.lockTimeout()))
+		return w.tf.ApplyJSON(ctx, out, tfexec.DirOrPlan(planFile), tfexec.LockTimeout(w.lockTimeout()), tfexec.Parallelism(w.parallel()))
 	})
 	_ = os.Remove(filepath.Join(w.Dir, planFile)) // used up, and holds the tokens; the next Open would remove it as well
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/url"
 	"os"
@@ -11,6 +12,8 @@ import (
 	"time"
 
 	"lablink/internal/agent/simhost"
+	"lablink/internal/awsaccount"
+	"lablink/internal/awsfleet"
 	"lablink/internal/config"
 	"lablink/internal/jobs"
 	"lablink/internal/provision"
@@ -22,12 +25,12 @@ const terraformGrace = time.Minute
 
 // runner returns what runs the operations, nil if VMs are only registered by
 // hand. addr is where this server listens.
-func (s *Server) runner(addr net.Addr) (*jobs.Runner, error) {
+func (s *Server) runner(ctx context.Context, addr net.Addr) (*jobs.Runner, error) {
 	cfg := s.Config
 	if cfg.Provider == config.ProviderNone {
 		return nil, nil //nolint:nilnil // no provider is no error
 	}
-	provider, err := s.provider(addr)
+	provider, err := s.provider(ctx, addr)
 	if err != nil {
 		return nil, err
 	}
@@ -36,6 +39,19 @@ func (s *Server) runner(addr net.Addr) (*jobs.Runner, error) {
 		Prefix: cfg.Provision.Prefix, Provider: provider.Name, InstanceType: cfg.Machine.MachineType,
 		Workspace: func(ctx context.Context) (*provision.Workspace, error) { return s.workspace(ctx, provider) },
 	}, nil
+}
+
+// openAccount finds the AWS account, if machines are made there.
+func (s *Server) openAccount(ctx context.Context) error {
+	if s.Config.Provider != config.ProviderAWS || s.AWS != nil {
+		return nil
+	}
+	account, err := awsaccount.Open(ctx, awsaccount.Options{Region: s.Config.App.Region, Endpoint: s.Config.AWS.Endpoint})
+	if err != nil {
+		return fmt.Errorf("AWS: %w", err)
+	}
+	s.AWS = account
+	return nil
 }
 
 // workspace is made anew for each operation: Terraform may be installed, and the
@@ -53,7 +69,7 @@ func (s *Server) workspace(ctx context.Context, provider provision.Provider) (*p
 	backend := provision.Backend{PostgresURL: databaseURL}
 	if cfg.BucketName != "" {
 		backend = provision.Backend{S3: &provision.S3{
-			Bucket: cfg.BucketName, Region: cfg.App.Region, Key: cfg.Environment + "/client/terraform.tfstate",
+			Bucket: cfg.BucketName, Region: cfg.App.Region, Key: cfg.Environment + "/client/terraform.tfstate", Endpoint: cfg.AWS.Endpoint,
 		}}
 	}
 	return &provision.Workspace{
@@ -73,15 +89,15 @@ func secrets(databaseURL string, cfg *config.Config) []string {
 	return known
 }
 
-func (s *Server) provider(addr net.Addr) (provision.Provider, error) {
+func (s *Server) provider(ctx context.Context, addr net.Addr) (p provision.Provider, err error) {
 	cfg := s.Config
-	p := provision.Provider{Name: string(cfg.Provider), Env: []string{"AWS_*"}}
-	if cfg.Provider == config.ProviderLocal {
-		local, err := s.localProvider(addr)
-		if err != nil {
-			return p, err
-		}
-		p = local
+	if cfg.Provider == config.ProviderAWS {
+		p, err = s.awsProvider(ctx)
+	} else {
+		p, err = s.localProvider(addr)
+	}
+	if err != nil {
+		return p, err
 	}
 	if cfg.Provision.Module != "" {
 		if info, err := os.Stat(cfg.Provision.Module); err != nil || !info.IsDir() {
@@ -89,10 +105,45 @@ func (s *Server) provider(addr net.Addr) (provision.Provider, error) {
 		}
 		p.Module = provision.ModuleFolder(cfg.Provision.Module)
 	}
-	if p.Module == nil {
-		return p, fmt.Errorf("provider %s has no built-in module in this version: set provision.module to the folder of yours", p.Name)
-	}
 	return p, nil
+}
+
+func (s *Server) awsProvider(ctx context.Context) (p provision.Provider, err error) {
+	installation, err := s.store.Installation(ctx)
+	if err != nil {
+		return p, err
+	}
+	script, err := startScript(s.Config)
+	if err != nil {
+		return p, err
+	}
+	f, err := awsfleet.New(awsfleet.Options{Account: s.AWS, Config: s.Config, Installation: installation, StartScript: script})
+	if err != nil {
+		return p, err
+	}
+	return f.Provider(), nil
+}
+
+// startScript returns what each VM runs when it starts, "" if that is nothing.
+// The AWS template names a file in its own repository, and puts it beside the
+// configuration.
+func startScript(cfg *config.Config) (string, error) {
+	if !cfg.StartupScript.Enabled {
+		return "", nil
+	}
+	path, beside := cfg.StartupScript.Path, filepath.Join(filepath.Dir(cfg.File), "custom-startup.sh")
+	if !filepath.IsAbs(path) {
+		path = filepath.Join(filepath.Dir(cfg.File), path)
+	}
+	script, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) || cfg.StartupScript.Path == "" {
+		script, err = os.ReadFile(beside)
+	}
+	if err != nil {
+		return "", fmt.Errorf("startup_script is enabled, but neither startup_script.path (%q) nor custom-startup.sh beside the configuration can be read: %w",
+			cfg.StartupScript.Path, err)
+	}
+	return string(script), nil
 }
 
 func (s *Server) localProvider(addr net.Addr) (provision.Provider, error) {

@@ -22,7 +22,7 @@ func (s *Server) handler() (http.Handler, error) {
 		strings.HasPrefix(cfg.Server.PublicURL, "https://"))
 	pages, err := web.New(web.Options{
 		Store: s.store, Feed: s.feed, Config: cfg, Logger: s.Logger,
-		Admin:        login.Require,
+		Admin: login.Require, AWS: s.AWS, EnterAWS: s.Config.DatabaseURL == "",
 		RequestLimit: httpx.NewLimiter(cfg.Limits.RequestVMPerMinute, cfg.Limits.RequestVMBurst),
 	})
 	if err != nil {
@@ -41,7 +41,8 @@ func (s *Server) handler() (http.Handler, error) {
 			Provider: string(cfg.Provider), Prefix: cfg.Provision.Prefix,
 			InstanceType: cfg.Machine.MachineType, MaxVMs: cfg.Limits.MaxVMs,
 		},
-		LaunchRefused: pages.LaunchRefused, DestroyRefused: pages.DestroyRefused, Refused: pages.Error,
+		AWS: s.AWS, EnterAWS: s.Config.DatabaseURL == "",
+		LaunchRefused: pages.LaunchRefused, DestroyRefused: pages.DestroyRefused, AWSRefused: pages.AWSRefused, Refused: pages.Error,
 	})
 	mux := http.NewServeMux()
 	s.api.Routes(mux)

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"lablink/internal/api"
+	"lablink/internal/awsaccount"
 	"lablink/internal/config"
 	"lablink/internal/pgserver"
 	"lablink/internal/store"
@@ -40,6 +41,8 @@ type Options struct {
 	Ready func(addr net.Addr, databaseURL string)
 	// Binary is the lablink program that the local provider's agents are made of; by default this one.
 	Binary string
+	// AWS is the account for VMs on AWS; by default the one that this process's environment leads to.
+	AWS *awsaccount.Account
 	// TerraformGrace is how long Terraform may take to end after an interrupt; by default a minute.
 	TerraformGrace time.Duration
 	// NewPassword, if set, is called when a first start made an admin password. It
@@ -126,7 +129,7 @@ func (s *Server) open(ctx context.Context, databaseURL string) error {
 		return err
 	}
 	s.store = st
-	if err := s.initAdmin(ctx); err != nil {
+	if err := errors.Join(s.initAdmin(ctx), s.openAccount(ctx)); err != nil {
 		st.Close()
 		return err
 	}
@@ -161,7 +164,7 @@ func (s *Server) serve(ctx context.Context, databaseURL string, databaseErr func
 	if err != nil {
 		return fmt.Errorf("cannot listen on %s, choose another address with --listen: %w", s.Config.Listen, err)
 	}
-	runner, err := s.runner(listener.Addr())
+	runner, err := s.runner(ctx, listener.Addr())
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}

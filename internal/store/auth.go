@@ -38,6 +38,13 @@ func (s *Store) MachineByHostname(ctx context.Context, hostname string) (m Machi
 
 const adminPassword = "admin_password_hash"
 
+// Installation returns an id of this database that no other has: what LabLink
+// makes outside of it carries the id.
+func (s *Store) Installation(ctx context.Context) (id string, err error) {
+	err = s.pool.QueryRow(ctx, `SELECT value FROM settings WHERE key = 'installation'`).Scan(&id)
+	return id, err
+}
+
 // AdminHash returns the bcrypt hash of the admin's password, "" if none is set.
 func (s *Store) AdminHash(ctx context.Context) (hash string, err error) {
 	err = s.pool.QueryRow(ctx, `SELECT value FROM settings WHERE key = $1`, adminPassword).Scan(&hash)

@@ -138,6 +138,7 @@ type Target struct {
 	ID           int64
 	InstanceType string
 	Creation     fleet.Creation
+	Machine      string // what the provider calls it, if that is known
 	Live         bool
 	New          bool // no other operation was ever about it
 }
@@ -148,7 +149,7 @@ func (s *Store) LiveVMs(ctx context.Context, provider string) (map[string]Target
 }
 
 func (s *Store) targets(ctx context.Context, where string, arg any) (map[string]Target, error) {
-	rows, err := s.pool.Query(ctx, `SELECT v.hostname, v.id, v.instance_type, v.creation, v.status <> 'destroyed',
+	rows, err := s.pool.Query(ctx, `SELECT v.hostname, v.id, v.instance_type, v.creation, v.machine, v.status <> 'destroyed',
 		(SELECT count(*) FROM operation_vms all_of WHERE all_of.vm = v.id) <= 1 FROM vms v `+where, arg)
 	if err != nil {
 		return nil, err
@@ -156,7 +157,7 @@ func (s *Store) targets(ctx context.Context, where string, arg any) (map[string]
 	targets := map[string]Target{}
 	var hostname string
 	var t Target
-	_, err = pgx.ForEachRow(rows, []any{&hostname, &t.ID, &t.InstanceType, &t.Creation, &t.Live, &t.New}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&hostname, &t.ID, &t.InstanceType, &t.Creation, &t.Machine, &t.Live, &t.New}, func() error {
 		targets[hostname] = t
 		return nil
 	})
@@ -187,6 +188,23 @@ func storable(text string) string {
 func (c *Claim) Plan(ctx context.Context, vms []int64) error {
 	return c.exec(ctx, `UPDATE operation_vms SET state = 'planned', message = '', started_at = NULL, ended_at = NULL
 		WHERE operation = $1 AND vm = ANY($2) AND state <> 'done'`, vms)
+}
+
+// Place notes of which types VMs are to be made.
+func (c *Claim) Place(ctx context.Context, vms []int64, instanceTypes []string) error {
+	return c.exec(ctx, `UPDATE vms v SET instance_type = p.type FROM unnest($2::bigint[], $3::text[]) AS p(vm, type)
+		JOIN operation_vms ov ON ov.operation = $1 AND ov.vm = p.vm
+		WHERE v.id = p.vm AND v.status <> 'destroyed' AND v.instance_type <> p.type`, vms, instanceTypes)
+}
+
+// Note adds to VMs that are made, or destroyed, how that went.
+func (c *Claim) Note(ctx context.Context, vms []int64, messages []string) error {
+	messages = slices.Clone(messages)
+	for i := range messages {
+		messages[i] = storable(messages[i])
+	}
+	return c.exec(ctx, `UPDATE operation_vms ov SET message = n.message FROM unnest($2::bigint[], $3::text[]) AS n(vm, message)
+		WHERE ov.operation = $1 AND ov.vm = n.vm AND ov.state = 'done'`, vms, messages)
 }
 
 // GiveTokens adds a token to each of the VMs that Terraform is about to make.

@@ -201,6 +201,10 @@ func noted(op fleet.Operation) map[string]func(context.Context, *store.Claim) er
 		},
 		"Enter": func(ctx context.Context, c *store.Claim) error { return c.Enter(ctx, fleet.PhaseApplying) },
 		"Plan":  func(ctx context.Context, c *store.Claim) error { return c.Plan(ctx, vms) },
+		"Place": func(ctx context.Context, c *store.Claim) error {
+			return c.Place(ctx, vms, []string{"g5.xlarge", "g5.2xlarge"})
+		},
+		"Note": func(ctx context.Context, c *store.Claim) error { return c.Note(ctx, vms, []string{"a", "b"}) },
 		"GiveTokens": func(ctx context.Context, c *store.Claim) error {
 			return c.GiveTokens(ctx, vms, [][]byte{fleet.HashToken("x"), fleet.HashToken("y")})
 		},
@@ -275,6 +279,9 @@ func TestClaim_Idempotent(t *testing.T) {
 			}
 			c := claim(t, workspace(t, s))
 			must(t, c.Plan(t.Context(), ids(op)[:1]))
+			if name == "Note" {
+				must(t, c.Created(t.Context(), ids(op), times(2, time.Now())))
+			}
 			start := dump(t, s)
 			must(t, noted(op)[name](t.Context(), c))
 			before := dump(t, s)

@@ -19,18 +19,28 @@ const calm = `coalesce((SELECT e.at FROM vm_events e WHERE e.vm = changed.id ORD
 // SetStatus stores a status that a VM reported, and records a change. While
 // Terraform still makes the VM, its status is kept aside: see Claim.Created.
 func (s *Store) SetStatus(ctx context.Context, actor fleet.Actor, hostname string, status fleet.Status) error {
+	return s.setStatus(ctx, actor, hostname, status, "")
+}
+
+// SetError stores that a VM is in error, and why, in its own words.
+func (s *Store) SetError(ctx context.Context, actor fleet.Actor, hostname, problem string) error {
+	return s.setStatus(ctx, actor, hostname, fleet.StatusError, storable(problem))
+}
+
+func (s *Store) setStatus(ctx context.Context, actor fleet.Actor, hostname string, status fleet.Status, problem string) error {
 	return s.report(ctx, hostname, `
-		WITH old AS (SELECT id, coalesce(reported, status) AS status FROM vms
+		WITH old AS (SELECT id, coalesce(reported, status) AS status, problem FROM vms
 			WHERE hostname = $1 AND status <> 'destroyed' AND creation <> 'failed'),
 		changed AS (UPDATE vms v SET last_seen_at = now(),
 				status = CASE v.creation WHEN 'done' THEN $2 ELSE v.status END,
-				reported = CASE v.creation WHEN 'pending' THEN $2 END
+				reported = CASE v.creation WHEN 'pending' THEN $2 END, problem = $5
 			FROM old WHERE v.id = old.id AND v.status <> 'destroyed' AND v.creation <> 'failed'
-			AND (old.status <> $2 OR v.last_seen_at IS NULL OR v.last_seen_at < now() - `+unchangedFor+`)
-			RETURNING v.id, old.status AS was),
+			AND (old.status <> $2 OR old.problem <> $5 OR v.last_seen_at IS NULL OR v.last_seen_at < now() - `+unchangedFor+`)
+			RETURNING v.id, old.status AS was, old.problem <> $5 AS other),
 		history AS (INSERT INTO vm_events (vm, actor, address, what, detail)
-			SELECT id, $3, $4, 'status ' || $2, 'was ' || was FROM changed WHERE was <> $2 AND `+calm+`)
-		SELECT count(*) FROM old`, hostname, status, actor.Kind, actor.Address)
+			SELECT id, $3, $4, 'status ' || $2, CASE $5 WHEN '' THEN 'was ' || was ELSE $5 END
+			FROM changed WHERE (was <> $2 OR other) AND `+calm+`)
+		SELECT count(*) FROM old`, hostname, status, actor.Kind, actor.Address, problem)
 }
 
 // SetHealth stores the state of the GPU that a VM reported, and records a change.

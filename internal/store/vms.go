@@ -24,7 +24,7 @@ const vmColumns = `v.id, v.hostname, v.provider, v.status, coalesce(v.healthy, '
 	coalesce(v.useremail, ''), v.seat, v.seat_reason, v.seat_since, v.seat_changed, v.created_at,
 	greatest(v.last_seen_at, (SELECT p.since FROM polls p WHERE p.vm = v.id)),
 	coalesce(v.terraform_seconds, 0), coalesce(v.cloud_init_seconds, 0), coalesce(v.container_seconds, 0),
-	v.creation, v.instance_type, v.machine, v.address`
+	v.creation, v.instance_type, v.machine, v.address, v.problem`
 
 func scanVM(row pgx.CollectableRow) (fleet.VM, error) {
 	var v fleet.VM
@@ -32,7 +32,7 @@ func scanVM(row pgx.CollectableRow) (fleet.VM, error) {
 	var terraform, cloudInit, container float64
 	err := row.Scan(&v.ID, &v.Hostname, &v.Provider, &v.Status, &v.Health, &v.InUse, &v.Waiting,
 		&v.Email, &v.Seat, &v.Reason, &since, &changed, &v.CreatedAt, &seen, &terraform, &cloudInit, &container,
-		&v.Creation, &v.InstanceType, &v.Machine, &v.Address)
+		&v.Creation, &v.InstanceType, &v.Machine, &v.Address, &v.Problem)
 	if since != nil {
 		v.SeatSince = *since
 	}

@@ -186,10 +186,15 @@ func ServeByHand(t testing.TB, configure func(*config.Config)) (*Allocator, *sto
 }
 
 func endMachines(t testing.TB, folder string) {
-	everything := func(string) bool { return false }
-	_, stuck, err := provision.Local(provision.LocalOptions{Folder: folder}).Sweep(context.Background(), everything)
-	if err != nil || len(stuck) > 0 {
-		t.Errorf("machines are left: %v, %v", stuck, err)
+	cloud := provision.Local(provision.LocalOptions{Folder: folder}).Cloud
+	left, err := cloud.Inventory(context.Background())
+	if err != nil {
+		t.Errorf("machines are left: %v", err)
+	}
+	for _, m := range left {
+		if err := cloud.End(context.Background(), m); err != nil {
+			t.Errorf("a machine is left: %v", err)
+		}
 	}
 }
 

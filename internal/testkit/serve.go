@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -38,6 +39,7 @@ type Allocator struct {
 // ServeOptions change what Serve does.
 type ServeOptions struct {
 	DatabaseURL string               // "" = a fresh database
+	Private     bool                 // or one of a private server, which the allocator starts
 	Configure   func(*config.Config) // changes the configuration
 	Adjust      func(*server.Server) // changes what has no configuration, before it runs
 }
@@ -45,27 +47,35 @@ type ServeOptions struct {
 // Serve starts an allocator. Several on one DatabaseURL are replicas.
 func Serve(t testing.TB, o ServeOptions) *Allocator {
 	t.Helper()
-	if o.DatabaseURL == "" {
+	flags := map[string]string{"listen": "127.0.0.1:0", "data-dir": t.TempDir()}
+	switch {
+	case o.Private:
+		flags["data-dir"] = reachableDir(t)
+	case o.DatabaseURL == "":
 		o.DatabaseURL = DB(t)
 		setAdminPassword(t, o.DatabaseURL)
 	}
-	cfg, err := config.Load(config.Options{Flags: map[string]string{
-		"listen": "127.0.0.1:0", "data-dir": t.TempDir(), "database-url": o.DatabaseURL,
-	}, Environ: []string{"LABLINK_ADMIN_PASSWORD=" + AdminPassword}})
+	if !o.Private {
+		flags["database-url"] = o.DatabaseURL
+	}
+	cfg, err := config.Load(config.Options{Flags: flags, Environ: []string{"LABLINK_ADMIN_PASSWORD=" + AdminPassword}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if o.Configure != nil {
 		o.Configure(cfg)
 	}
-	a := &Allocator{DatabaseURL: o.DatabaseURL, Log: &LogBuffer{}, t: t, client: &http.Client{
+	a := &Allocator{Log: &LogBuffer{}, t: t, client: &http.Client{
 		Transport:     &http.Transport{},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}
 	ready := make(chan net.Addr, 1)
 	srv := server.New(server.Options{
 		Config: cfg, Logger: slog.New(slog.NewTextHandler(a.Log, &slog.HandlerOptions{Level: slog.LevelDebug})),
-		Ready: func(addr net.Addr, _ string) { ready <- addr },
+		Ready: func(addr net.Addr, databaseURL string) {
+			a.DatabaseURL = databaseURL
+			ready <- addr
+		},
 	})
 	if o.Adjust != nil {
 		o.Adjust(srv)
@@ -96,11 +106,30 @@ func Serve(t testing.TB, o ServeOptions) *Allocator {
 		ended <- err
 		t.Fatalf("the allocator did not start: %v\n%s", err, a.Log)
 	}
-	if a.Store, err = store.Open(ctx, o.DatabaseURL); err != nil {
+	if a.Store, err = store.Open(ctx, a.DatabaseURL); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(a.Store.Close)
 	return a
+}
+
+// reachableDir is a folder that the unprivileged user of a private PostgreSQL
+// can reach, unlike the test's own.
+func reachableDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "lablink-alone-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := os.Chmod(dir, 0o711); err != nil { //nolint:gosec // it is to be passed through
+		t.Fatal(err)
+	}
+	return dir
 }
 
 // cheapHash is a hash of AdminPassword that takes no time to check: under the

@@ -23,7 +23,7 @@ func (w *Web) machinesOpen() bool { return w.cfg.Auth.Machines == config.Machine
 func (w *Web) makesVMs() bool { return w.cfg.Provider != config.ProviderNone }
 
 func (w *Web) adminFrame(title, nav string) frame {
-	return frame{Title: title, Nav: nav, Open: w.machinesOpen()}
+	return frame{Title: title, Nav: nav, AWS: w.aws != nil, Open: w.machinesOpen()}
 }
 
 // overviewView is the admin's first page.

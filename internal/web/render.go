@@ -53,6 +53,7 @@ func parsePages(a *assets) (pages, error) {
 type frame struct {
 	Title string
 	Nav   string // the admin's menu: which entry is open; "" for participants
+	AWS   bool   // its menu has the AWS account
 	Open  bool   // machines need no credential: the admin is told
 	Watch bool   // without script, the page loads itself again
 }
@@ -113,7 +114,7 @@ func (w *Web) Error(rw http.ResponseWriter, r *http.Request, status int, e *flee
 		Back:    link{"Go to the start page", "/"},
 	}
 	if isAdmins(r, e) {
-		view.Nav, view.Open = "instances", w.machinesOpen()
+		view.Nav, view.AWS, view.Open = "instances", w.aws != nil, w.machinesOpen()
 		view.Back = link{"Back to the machines", "/admin/instances"}
 		switch h, id := r.PathValue("hostname"), r.PathValue("id"); {
 		case h != "" && e.Kind == fleet.Conflict:

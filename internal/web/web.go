@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"lablink/internal/awsaccount"
 	"lablink/internal/config"
 	"lablink/internal/httpx"
 	"lablink/internal/store"
@@ -27,6 +28,8 @@ type Options struct {
 	Admin        func(http.Handler, httpx.ErrorWriter) http.Handler // lets only the admin through
 	Logger       *slog.Logger                                       // of what no request causes
 	RequestLimit *httpx.Limiter                                     // of forms that participants send, by address
+	AWS          *awsaccount.Account                                // nil unless VMs are made there
+	EnterAWS     bool                                               // its credentials may be entered
 }
 
 // Web is all pages. It is safe for concurrent use.
@@ -37,6 +40,8 @@ type Web struct {
 	admin      func(http.Handler, httpx.ErrorWriter) http.Handler
 	requests   *httpx.Limiter
 	checks     *httpx.Limiter
+	aws        *awsaccount.Account
+	enterAWS   bool
 	assets     *assets
 	pages      pages
 	brokenPage []byte
@@ -64,7 +69,7 @@ const checksPerMinute, checksBurst = 3000, 1000
 func New(o Options) (*Web, error) {
 	w := &Web{
 		store: o.Store, feed: o.Feed, cfg: o.Config, admin: o.Admin, requests: o.RequestLimit,
-		checks: httpx.NewLimiter(checksPerMinute, checksBurst),
+		checks: httpx.NewLimiter(checksPerMinute, checksBurst), aws: o.AWS, enterAWS: o.EnterAWS,
 		times: times{
 			homeEvery: 250 * time.Millisecond, adminEvery: time.Second, adminTick: 5 * time.Second,
 			seatTick: 5 * time.Second, idleTick: 30 * time.Second, keepAlive: 15 * time.Second, grace: 5 * time.Second,
@@ -122,6 +127,7 @@ func (w *Web) Routes(mux *http.ServeMux) {
 	admin("POST /admin/instances/{hostname}/pin", w.postPIN)
 	admin("GET /admin/instances/{hostname}/{action}", goTo("/admin/instances/{hostname}"))
 	admin("GET /admin/create", w.getCreate)
+	admin("GET /admin/aws", w.getAWS)
 	admin("GET /admin/operations", w.getOperations)
 	admin("GET /admin/operations/{id}", w.getOperation)
 	adminStream("GET /admin/operations/{id}/output", w.getOutput)

@@ -148,7 +148,7 @@ func conditionOf(v fleet.VM, now time.Time) condition {
 	if v.Seat != fleet.SeatNone {
 		switch {
 		case v.Status == fleet.StatusError:
-			c.Note = joinNotes(c.Note, "The machine reports an error.")
+			c.Note = joinNotes(joinNotes(c.Note, "The machine reports an error."), reasonOf("", v.Problem).Short)
 		case v.Health == fleet.Unhealthy:
 			c.Note = joinNotes(c.Note, "The GPU is unhealthy.")
 		}
@@ -209,7 +209,7 @@ func statusCondition(v fleet.VM) condition {
 	case fleet.StatusRebooting:
 		return condition{"rebooting", "", toneBusy}
 	case fleet.StatusError:
-		return condition{"reports an error", "Not given to participants.", toneBad}
+		return condition{"reports an error", joinNotes("Not given to participants.", reasonOf("", v.Problem).Short), toneBad}
 	case fleet.StatusDestroyed:
 		return condition{"destroyed", "", toneIdle}
 	case fleet.StatusUnknown:

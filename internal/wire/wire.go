@@ -65,6 +65,7 @@ type ResultRequest struct {
 type StatusRequest struct {
 	Hostname string `json:"hostname"`
 	Status   string `json:"status"`
+	Reason   string `json:"reason,omitempty"` // of an error, for people, without secrets; at most 500 characters
 }
 
 // GPURequest is the body of POST /api/gpu_health.
