@@ -8,6 +8,8 @@ package awsfleet
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"regexp"
@@ -130,8 +132,12 @@ func (f *Fleet) roleName() string  { return "lablink_cloud_watch_agent_role_" + 
 func (f *Fleet) profileName() string {
 	return "lablink_client_instance_profile_" + f.Config.Environment
 }
-func (f *Fleet) keyName() string    { return "lablink_key_pair_client_" + f.Config.Environment }
 func (f *Fleet) filterName() string { return "lablink_lambda_subscription_" + f.Config.Environment }
+
+func (f *Fleet) keyName() string {
+	hash := sha256.Sum256([]byte(f.Config.AWS.SSHPublicKey))
+	return "lablink_key_pair_client_" + f.Config.Environment + "_" + hex.EncodeToString(hash[:4])
+}
 
 // logGroup is where machines write. Where the allocator's own infrastructure has
 // made one, it says so.

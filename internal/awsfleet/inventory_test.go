@@ -109,6 +109,7 @@ func TestInventory_Shared(t *testing.T) {
 	var c *config.Config
 	s := newSite(t, func(cfg *config.Config) { c = cfg })
 	ctx := t.Context()
+	const pair = "lablink_key_pair_client_ci-test_9de8a231"
 	must := func(_ any, err error) {
 		t.Helper()
 		if err != nil {
@@ -122,7 +123,7 @@ func TestInventory_Shared(t *testing.T) {
 		TagSpecifications: tags(types.ResourceTypeSecurityGroup, "ci-test", installation, ""),
 	})
 	must(group, err)
-	must(s.ec2.CreateKeyPair(ctx, &ec2.CreateKeyPairInput{KeyName: aws.String("lablink_key_pair_client_ci-test")})) // somebody else's
+	must(s.ec2.CreateKeyPair(ctx, &ec2.CreateKeyPairInput{KeyName: aws.String(pair)})) // somebody else's
 	roles, logs := iam.NewFromConfig(s.aws), cloudwatchlogs.NewFromConfig(s.aws)
 	const role, profile = "lablink_cloud_watch_agent_role_ci-test", "lablink_client_instance_profile_ci-test"
 	mine := []iamtypes.Tag{{Key: aws.String("lablink:fleet"), Value: aws.String(installation)}}
@@ -153,7 +154,7 @@ func TestInventory_Shared(t *testing.T) {
 		{What: "the instance profile " + profile, ID: profile, Address: "aws_iam_instance_profile.lablink", Foreign: true},
 		{What: "the IAM role " + role, ID: role, Address: "aws_iam_role.lablink"},
 		{What: "the policy of the IAM role " + role, ID: role + ":" + role, Address: "aws_iam_role_policy.lablink"},
-		{What: "the key pair lablink_key_pair_client_ci-test", ID: "lablink_key_pair_client_ci-test", Address: "aws_key_pair.lablink[0]", Foreign: true},
+		{What: "the key pair " + pair, ID: pair, Address: "aws_key_pair.lablink[0]", Foreign: true},
 		{What: "the security group lablink_client_ci-test_sg", ID: *group.GroupId, Address: "aws_security_group.lablink"},
 	}
 	if d := diff.Diff(want, inventory(t, s.Fleet)); d != "" {

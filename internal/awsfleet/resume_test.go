@@ -3,6 +3,8 @@ package awsfleet_test
 import (
 	"bytes"
 	"crypto/ed25519"
+	"crypto/sha256"
+	"encoding/hex"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -72,9 +74,11 @@ func (l *lab) process(databaseURL, sshKey string) (kill func()) {
 func TestAWS_Killed(t *testing.T) {
 	t.Parallel()
 	const env = "ci-test"
+	key := publicKey(t)
+	hash := sha256.Sum256([]byte(key))
 	for _, thing := range []string{
 		"aws_instance-lablink-client-2", "aws_eip-lablink-client-1", "aws_security_group-lablink_client_" + env + "_sg",
-		"aws_key_pair-lablink_key_pair_client_" + env, "aws_iam_role-lablink_cloud_watch_agent_role_" + env,
+		"aws_key_pair-lablink_key_pair_client_" + env + "_" + hex.EncodeToString(hash[:4]), "aws_iam_role-lablink_cloud_watch_agent_role_" + env,
 		"aws_iam_role_policy-lablink_cloud_watch_agent_role_" + env, "aws_iam_instance_profile-lablink_client_instance_profile_" + env,
 		"aws_cloudwatch_log_group-lablink-cloud-init-" + env,
 	} {
@@ -83,7 +87,7 @@ func TestAWS_Killed(t *testing.T) {
 			l := &lab{t: t, moto: testkit.Moto(t), dataDir: t.TempDir()}
 			l.provider = testkit.AWSProvider(t, l.moto)
 			l.ec2 = ec2.NewFromConfig(l.moto.Config(t))
-			databaseURL, key := testkit.DB(t), publicKey(t)
+			databaseURL := testkit.DB(t)
 			s, err := store.Open(t.Context(), databaseURL)
 			if err != nil {
 				t.Fatal(err)

@@ -134,10 +134,10 @@ func TestAWSModule_Interface(t *testing.T) {
 }
 
 // Names that LabLink's package awsfleet, and the policy of the allocator's role,
-// know; $ENV stands for the environment.
+// know; $ENV stands for the environment, $HASH for that of the public key.
 var awsNames = map[string]struct{ attribute, name, wildcard string }{
 	"aws_security_group.lablink":                     {"name", "lablink_client_$ENV_sg", "*"},
-	"aws_key_pair.lablink":                           {"key_name", "lablink_key_pair_client_$ENV", "*"},
+	"aws_key_pair.lablink":                           {"key_name", "lablink_key_pair_client_$ENV_$HASH", "*"},
 	"aws_iam_role.lablink":                           {"name", "lablink_cloud_watch_agent_role_$ENV", "lablink_cloud_watch_agent_role_*"},
 	"aws_iam_role_policy.lablink":                    {"name", "lablink_cloud_watch_agent_role_$ENV", "lablink_cloud_watch_agent_role_*"},
 	"aws_iam_instance_profile.lablink":               {"name", "lablink_client_instance_profile_$ENV", "lablink_client_instance_profile_*"},
@@ -162,11 +162,11 @@ func TestAWSModule_Resources(t *testing.T) {
 			t.Errorf("nobody knows %s", address)
 		}
 		if known.name != "" {
-			want := `"` + strings.ReplaceAll(known.name, "$ENV", "${var.environment}") + `"`
+			want := `"` + strings.NewReplacer("$ENV", "${var.environment}", "$HASH", "${substr(sha256(var.ssh_public_key), 0, 8)}").Replace(known.name) + `"`
 			if r[known.attribute] != want {
 				t.Errorf("%s is called %s, want %s", address, r[known.attribute], want)
 			}
-			name := strings.ReplaceAll(known.name, "$ENV", "ci-test")
+			name := strings.NewReplacer("$ENV", "ci-test", "$HASH", "9de8a231").Replace(known.name)
 			if ok, err := path.Match(known.wildcard, name); !ok || err != nil {
 				t.Errorf("the allocator's role may not make %s %s", address, name)
 			}
@@ -197,7 +197,7 @@ func TestAWSModule_Resources(t *testing.T) {
 	if len(found) != len(awsNames) {
 		t.Errorf("the module has %v", slices.Sorted(maps.Keys(found)))
 	}
-	if p := blocks["provider aws"]; len(p) != 1 || p["region"] != "var.region" {
+	if p := blocks["provider aws"]; len(p) != 2 || p["region"] != "var.region" || p["max_retries"] != "6" {
 		t.Errorf("the provider has %v", p)
 	}
 }

@@ -118,6 +118,11 @@ func putRolePolicy(ctx context.Context, c *clients, r record) error {
 	}))
 }
 
+func giveRole(ctx context.Context, c *clients, r record) error {
+	in := &iam.AddRoleToInstanceProfileInput{InstanceProfileName: r.optional("name"), RoleName: r.optional("role")}
+	return failure(c.iam.AddRoleToInstanceProfile(ctx, in))
+}
+
 var instanceProfiles = kind{
 	name: "aws_iam_instance_profile", called: "IAM Instance Profile", label: "name", gone: noSuchEntity,
 	attributes: map[string]attribute{
@@ -125,17 +130,16 @@ var instanceProfiles = kind{
 		"name": text(optional | computed | replaces),
 		"role": text(optional),
 	},
+	inPlace: []string{"role"},
 	create: func(ctx context.Context, c *clients, r record) error {
 		_, err := c.iam.CreateInstanceProfile(ctx, &iam.CreateInstanceProfileInput{InstanceProfileName: r.optional("name"), Tags: toIAM(r.tags())})
 		if err != nil {
 			return err
 		}
 		r["id"] = r.text("name")
-		return when(r.text("role") != "", func() error {
-			in := &iam.AddRoleToInstanceProfileInput{InstanceProfileName: r.optional("name"), RoleName: r.optional("role")}
-			return failure(c.iam.AddRoleToInstanceProfile(ctx, in))
-		})
+		return when(r.text("role") != "", func() error { return giveRole(ctx, c, r) })
 	},
+	update: giveRole, // one that has none: its creation was cut short
 	read: func(ctx context.Context, c *clients, r record) (bool, error) {
 		out, err := c.iam.GetInstanceProfile(ctx, &iam.GetInstanceProfileInput{InstanceProfileName: aws.String(r.text("id"))})
 		if err != nil {

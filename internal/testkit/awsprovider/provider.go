@@ -35,19 +35,24 @@ func (*standin) Metadata(_ context.Context, _ provider.MetadataRequest, resp *pr
 
 // Schema implements provider.Provider.
 func (*standin) Schema(_ context.Context, _ provider.SchemaRequest, resp *provider.SchemaResponse) {
-	resp.Schema = schema.Schema{Attributes: map[string]schema.Attribute{"region": schema.StringAttribute{Optional: true}}}
+	resp.Schema = schema.Schema{Attributes: map[string]schema.Attribute{
+		"region":      schema.StringAttribute{Optional: true},
+		"max_retries": schema.Int64Attribute{Optional: true},
+	}}
 }
 
 // Configure implements provider.Provider. Like the real one, it takes the address
 // and the credentials from the environment.
 func (*standin) Configure(ctx context.Context, req provider.ConfigureRequest, resp *provider.ConfigureResponse) {
 	var settings struct {
-		Region types.String `tfsdk:"region"`
+		Region     types.String `tfsdk:"region"`
+		MaxRetries types.Int64  `tfsdk:"max_retries"`
 	}
 	if resp.Diagnostics.Append(req.Config.Get(ctx, &settings)...); resp.Diagnostics.HasError() {
 		return
 	}
-	cfg, err := config.LoadDefaultConfig(ctx, config.WithRegion(settings.Region.ValueString()))
+	cfg, err := config.LoadDefaultConfig(ctx, config.WithRegion(settings.Region.ValueString()),
+		config.WithRetryMaxAttempts(int(settings.MaxRetries.ValueInt64())))
 	switch {
 	case err != nil:
 		resp.Diagnostics.AddError(err.Error(), "")

@@ -42,12 +42,18 @@ resource "aws_security_group" "lablink" {
   }]
 }
 
+# EC2 does not tell the public key of a pair that is imported, which would thus be
+# replaced. So the name tells of which key it is, and that alone counts.
 resource "aws_key_pair" "lablink" {
   count = var.ssh_public_key == "" ? 0 : 1
 
-  key_name   = "lablink_key_pair_client_${var.environment}"
+  key_name   = "lablink_key_pair_client_${var.environment}_${substr(sha256(var.ssh_public_key), 0, 8)}"
   public_key = var.ssh_public_key
-  tags       = merge(local.tags, { Name = "lablink_key_pair_client_${var.environment}" })
+  tags       = merge(local.tags, { Name = "lablink_key_pair_client_${var.environment}_${substr(sha256(var.ssh_public_key), 0, 8)}" })
+
+  lifecycle {
+    ignore_changes = [public_key]
+  }
 }
 
 resource "aws_iam_role" "lablink" {
