@@ -139,8 +139,8 @@ func TestAccount_Refused(t *testing.T) {
 func TestKeys_Hidden(t *testing.T) {
 	k := awsaccount.Keys{AccessKeyID: "AKIAIOSFODNN7EXAMPLE", SecretAccessKey: secret, SessionToken: secret}
 	holder := struct {
-		K awsaccount.Keys
-		P *awsaccount.Keys
+		K awsaccount.Keys  `json:"k"`
+		P *awsaccount.Keys `json:"p"`
 	}{k, &k}
 	var log bytes.Buffer
 	slog.New(slog.NewJSONHandler(&log, nil)).Info("x", "keys", k, "pointer", &k, "in", holder)

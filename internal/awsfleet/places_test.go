@@ -150,18 +150,21 @@ func TestPlaces_NotAllowed(t *testing.T) {
 		"UnauthorizedOperation": "docs/aws.md lists the rights",
 		"RequestExpired":        "enter the credentials on the page AWS, /admin/aws, then retry",
 	} {
-		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-			w.WriteHeader(http.StatusForbidden)
-			_, _ = w.Write([]byte(`<Response><Errors><Error><Code>` + code + `</Code><Message>You may not.</Message></Error></Errors></Response>`)) // the client says what it got
-		}))
-		defer server.Close()
-		c := aws.Config{Region: "us-west-2", BaseEndpoint: aws.String(server.URL), Credentials: credentials.NewStaticCredentialsProvider("a", "b", "")}
-		f, err := awsfleet.New(awsfleet.Options{Account: account{c}, Config: settings(t, nil)})
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, err = f.Places(t.Context(), "t3.large")
-		refused(t, err, "find the subnets: AWS says "+code+": You may not.", words)
+		t.Run(code, func(t *testing.T) {
+			t.Parallel()
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				w.WriteHeader(http.StatusForbidden)
+				_, _ = w.Write([]byte(`<Response><Errors><Error><Code>` + code + `</Code><Message>You may not.</Message></Error></Errors></Response>`)) // the client says what it got
+			}))
+			t.Cleanup(server.Close)
+			c := aws.Config{Region: "us-west-2", BaseEndpoint: aws.String(server.URL), Credentials: credentials.NewStaticCredentialsProvider("a", "b", "")}
+			f, err := awsfleet.New(awsfleet.Options{Account: account{c}, Config: settings(t, nil)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = f.Places(t.Context(), "t3.large")
+			refused(t, err, "find the subnets: AWS says "+code+": You may not.", words)
+		})
 	}
 }
 

@@ -23,17 +23,19 @@ func (o *oneOrMany) UnmarshalJSON(data []byte) error {
 }
 
 type policy struct {
-	Version   string
+	Version   string `json:"Version"`
 	Statement []struct {
-		Sid, Effect      string
-		Action, Resource oneOrMany
-		Condition        map[string]map[string]oneOrMany
-	}
+		Sid       string                          `json:"Sid"`
+		Effect    string                          `json:"Effect"`
+		Action    oneOrMany                       `json:"Action"`
+		Resource  oneOrMany                       `json:"Resource"`
+		Condition map[string]map[string]oneOrMany `json:"Condition"`
+	} `json:"Statement"`
 }
 
 func readPolicy(t *testing.T, name string) (p policy) {
 	t.Helper()
-	data, err := os.ReadFile(filepath.Join("../../deploy/aws", name))
+	data, err := os.ReadFile("../../deploy/aws/" + name)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,7 +59,7 @@ func TestPolicy_Covers(t *testing.T) {
 	calls := map[string]bool{}
 	pattern := regexp.MustCompile(`\bf\.(ec2|iam|logs)\.([A-Z]\w+)\(|\b(ec2)\.New(Describe\w+)Paginator\(`)
 	for _, file := range files {
-		data, err := os.ReadFile(file) //nolint:gosec // one of this package's
+		data, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
 		}

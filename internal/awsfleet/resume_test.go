@@ -2,6 +2,7 @@ package awsfleet_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/hex"
@@ -37,7 +38,7 @@ func publicKey(t *testing.T) string {
 // process starts the program itself as an allocator, and returns what kills it.
 func (l *lab) process(databaseURL, sshKey string) (kill func()) {
 	l.t.Helper()
-	cmd := exec.Command(testkit.Program(l.t), "serve", "--listen", "127.0.0.1:0", "--data-dir", l.dataDir, "--database-url", databaseURL)
+	cmd := exec.CommandContext(context.WithoutCancel(l.t.Context()), testkit.Program(l.t), "serve", "--listen", "127.0.0.1:0", "--data-dir", l.dataDir, "--database-url", databaseURL)
 	cmd.Env = append([]string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "LABLINK_ADMIN_PASSWORD=" + testkit.AdminPassword,
 		"LABLINK_PROVIDER=aws", "ENVIRONMENT=ci-test", "LABLINK_APP_REGION=" + testkit.MotoRegion, "LABLINK_AWS_ENDPOINT=" + l.moto.URL,

@@ -68,8 +68,7 @@ func (f *Fleet) securityGroup(ctx context.Context) (*ec2types.SecurityGroup, err
 
 func (f *Fleet) sharedIAM(ctx context.Context) (things []provision.Thing, err error) {
 	role, err := f.iam.GetRole(ctx, &iam.GetRoleInput{RoleName: aws.String(f.roleName())})
-	switch {
-	case err == nil:
+	if err == nil {
 		foreign := tagOfRole(role.Role.Tags) != f.Installation
 		things = append(things, provision.Thing{
 			What: "the IAM role " + f.roleName(), ID: f.roleName(), Address: "aws_iam_role.lablink", Foreign: foreign,

@@ -166,7 +166,7 @@ type AWS struct {
 	LogProcessorARN string // "" = none
 }
 
-// AutoImage, as Machine.AMIID, has a machine image looked up.
+// AutoImage as Machine.AMIID has a machine image looked up.
 const AutoImage = "auto"
 
 // DNS is the allocator's name; see Config.DNSName.

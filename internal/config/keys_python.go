@@ -48,7 +48,8 @@ var pythonKeys = []*key{
 		doc:   "Git URL that is cloned onto the VM. Empty or `null`: none.",
 		field: func(c *Config) any { return &c.Machine.Repository }},
 	{path: "machine.image", def: "ghcr.io/talmolab/lablink-client-base-image:latest",
-		doc:   "Container image that a VM on AWS runs, with the LabLink agent in it: see docs/client-image.md. The default is the Python system's, which needs `auth.machines: open`.",
+		doc: "Container image that a VM on AWS runs, with the LabLink agent in it: see docs/client-image.md. " +
+			"The default is the Python system's, which needs `auth.machines: open`.",
 		field: func(c *Config) any { return &c.Machine.Image }},
 	{path: "machine.ami_id", def: "ami-00c257e12d6828491",
 		doc: "Machine image (AMI) of VMs on AWS; it belongs to one region. `auto`: the newest Ubuntu 24.04, for types with an NVIDIA GPU the newest " +

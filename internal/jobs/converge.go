@@ -41,11 +41,12 @@ func (o *run) converge(ctx context.Context, vms map[string]provision.VM, tokens 
 	for hostname := range vms {
 		o.wants[hostname] = true
 	}
-	if err := o.workspace.Adopt(nil); err != nil {
-		return nil, err
-	}
+	askedOr := func(hostname string) bool { return asked(hostname) || o.condemned[hostname] }
 	var adopted []provision.Thing
 	for tries := 0; ; tries++ {
+		if err := o.workspace.Adopt(adopted); err != nil {
+			return nil, err
+		}
 		plan, err := o.workspace.Plan(ctx, vms, tokens, func(key string) bool { return o.isTarget(key) || strings.HasPrefix(key, o.Prefix) })
 		if err != nil {
 			return nil, err
@@ -60,43 +61,15 @@ func (o *run) converge(ctx context.Context, vms map[string]provision.VM, tokens 
 		if err != nil {
 			return nil, err
 		}
-		if len(found.adopt) > 0 && tries < maxTries {
-			// All at once: a plan knows nothing of those that an earlier one would have adopted.
-			adopted = append(adopted, found.adopt...)
-			if err := o.workspace.Adopt(adopted); err != nil {
+		surprised := len(found.adopt) > 0
+		adopted = append(adopted, found.adopt...)
+		if !surprised { // else the next plan is another one
+			if surprised, err = o.spare(plan, vms, askedOr); err != nil {
 				return nil, err
 			}
-			continue
 		}
-		surprised := false
-		for _, hostname := range plan.VMs() {
-			_, wanted := vms[hostname]
-			switch {
-			case asked(hostname) || o.condemned[hostname]:
-			case plan.Deletes(hostname) && plan.Creates(hostname) && o.strays[hostname]:
-				gone, err := o.Store.WasDestroyed(o.whole, o.Provider, hostname)
-				if err != nil {
-					return nil, note(err)
-				}
-				if !gone {
-					continue
-				}
-				// An admin asked for its end before, and Terraform cannot leave it as it is.
-				delete(vms, hostname)
-				o.condemned[hostname], surprised = true, true
-				o.recorder.line(hostname + " is what is left of a VM that was destroyed. It is removed.")
-			case plan.Deletes(hostname) && !plan.Creates(hostname) && !wanted:
-				vms[hostname], surprised, o.strays[hostname] = o.spec(store.Target{}), true, true
-				o.recorder.line(hostname + " exists, but no row of the database knows it. It is left as it is.")
-			case plan.Creates(hostname) && !plan.Exists(hostname) && wanted:
-				delete(vms, hostname)
-				surprised = true
-				o.recorder.line(hostname + " stands in the database, but Terraform's state does not know it. It is not made again.")
-			}
-		}
-		askedOr := func(hostname string) bool { return asked(hostname) || o.condemned[hostname] }
 		switch unasked := plan.Unasked(askedOr, o.remains(vms, askedOr)); {
-		case surprised && tries < maxTries: // the state and the rows may each surprise
+		case surprised && tries < maxTries: // the state, the rows and the cloud may each surprise
 		case surprised:
 			return nil, errors.New("nothing was changed: Terraform's plans contradict each other, each one changes VMs that the one before left alone")
 		case len(unasked) > 0:
@@ -106,6 +79,37 @@ func (o *run) converge(ctx context.Context, vms map[string]provision.VM, tokens 
 			return plan, nil
 		}
 	}
+}
+
+// spare changes the VMs that shall exist so that the next plan touches none but
+// those asked for, and reports whether that was necessary.
+func (o *run) spare(plan *provision.Plan, vms map[string]provision.VM, asked func(string) bool) (surprised bool, err error) {
+	for _, hostname := range plan.VMs() {
+		_, wanted := vms[hostname]
+		switch {
+		case asked(hostname):
+		case plan.Deletes(hostname) && plan.Creates(hostname) && o.strays[hostname]:
+			gone, err := o.Store.WasDestroyed(o.whole, o.Provider, hostname)
+			if err != nil {
+				return false, note(err)
+			}
+			if !gone {
+				continue
+			}
+			// An admin asked for its end before, and Terraform cannot leave it as it is.
+			delete(vms, hostname)
+			o.condemned[hostname], surprised = true, true
+			o.recorder.line(hostname + " is what is left of a VM that was destroyed. It is removed.")
+		case plan.Deletes(hostname) && !plan.Creates(hostname) && !wanted:
+			vms[hostname], surprised, o.strays[hostname] = o.spec(store.Target{}), true, true
+			o.recorder.line(hostname + " exists, but no row of the database knows it. It is left as it is.")
+		case plan.Creates(hostname) && !plan.Exists(hostname) && wanted:
+			delete(vms, hostname)
+			surprised = true
+			o.recorder.line(hostname + " stands in the database, but Terraform's state does not know it. It is not made again.")
+		}
+	}
+	return surprised, nil
 }
 
 // remains reports whether there are VMs that stay, and that may need what they

@@ -117,7 +117,7 @@ func Serve(t testing.TB, o ServeOptions) *Allocator {
 // can reach, unlike the test's own.
 func reachableDir(t testing.TB) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "lablink-alone-")
+	dir, err := os.MkdirTemp("", "lablink-alone-") //nolint:usetesting // whose parents are closed
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -126,7 +126,7 @@ func reachableDir(t testing.TB) string {
 			t.Error(err)
 		}
 	})
-	if err := os.Chmod(dir, 0o711); err != nil { //nolint:gosec // it is to be passed through
+	if err := os.Chmod(dir, 0o711); err != nil {
 		t.Fatal(err)
 	}
 	return dir
