@@ -118,11 +118,13 @@ func (f *Fleet) network(ctx context.Context) (string, error) {
 	if err == nil {
 		return aws.ToString(subnets[0].VpcId), nil
 	}
-	group, groupErr := f.securityGroup(ctx)
-	if groupErr != nil || group == nil {
-		return "", err
+	groups, groupErr := f.securityGroups(ctx)
+	for _, g := range groups {
+		if tagOf(g.Tags, tagFleet) == f.Installation {
+			return aws.ToString(g.VpcId), nil
+		}
 	}
-	return aws.ToString(group.VpcId), nil
+	return "", errors.Join(err, groupErr)
 }
 
 // Names of what the machines share, as in the module. The Python system's role

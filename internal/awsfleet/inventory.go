@@ -66,7 +66,10 @@ func (f *Fleet) addresses(ctx context.Context) (things []provision.Thing, err er
 		return nil, said("list the Elastic IPs", err)
 	}
 	for _, a := range out.Addresses {
-		things = append(things, f.thing(a.Tags, "Elastic IP "+aws.ToString(a.PublicIp), aws.ToString(a.AllocationId), addressResource))
+		t := f.thing(a.Tags, "Elastic IP "+aws.ToString(a.PublicIp), aws.ToString(a.AllocationId), addressResource)
+		// Terraform would leave one that it has not given to its machine as it is.
+		t.Useless = a.AssociationId == nil || !f.Config.AWS.ElasticIPs
+		things = append(things, t)
 	}
 	return things, nil
 }

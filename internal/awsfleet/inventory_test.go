@@ -65,7 +65,7 @@ func inventory(t *testing.T, f *awsfleet.Fleet) []provision.Thing {
 // end when they are to.
 func TestInventory_Machines(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, nil)
+	s := newSite(t, func(c *config.Config) { c.AWS.ElasticIPs = true })
 	if got := inventory(t, s.Fleet); len(got) > 0 {
 		t.Errorf("in an empty account: %+v", got)
 	}
@@ -79,8 +79,10 @@ func TestInventory_Machines(t *testing.T) {
 	if _, err := s.ec2.AssociateAddress(t.Context(), &ec2.AssociateAddressInput{AllocationId: aws.String(id), InstanceId: aws.String(one)}); err != nil {
 		t.Fatal(err)
 	}
+	alone, aloneIP := s.address(installation, "lablink-client-2")
 	want := []provision.Thing{
 		{Hostname: "lablink-client-1", What: "Elastic IP " + ip, ID: id, Address: `aws_eip.lablink_vm["lablink-client-1"]`},
+		{Hostname: "lablink-client-2", What: "Elastic IP " + aloneIP, ID: alone, Address: `aws_eip.lablink_vm["lablink-client-2"]`, Useless: true},
 		{Hostname: "lablink-client-1", What: "instance " + one, ID: one, Address: `aws_instance.lablink_vm["lablink-client-1"]`},
 		{Hostname: "lablink-client-2", What: "instance " + two, ID: two, Address: `aws_instance.lablink_vm["lablink-client-2"]`, Foreign: true},
 	}
@@ -88,7 +90,7 @@ func TestInventory_Machines(t *testing.T) {
 	if d := diff.Diff(want, got); d != "" {
 		t.Fatal(d)
 	}
-	for _, thing := range got[:2] {
+	for _, thing := range got[:3] {
 		for range 2 { // what has ended already has ended
 			if err := s.End(t.Context(), thing); err != nil {
 				t.Errorf("%s: %v", thing.What, err)

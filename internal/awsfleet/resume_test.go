@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/ed25519"
-	"crypto/sha256"
-	"encoding/hex"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	"github.com/jackc/pgx/v5"
 	"golang.org/x/crypto/ssh"
 
 	"lablink/internal/config"
@@ -76,12 +75,8 @@ func TestAWS_Killed(t *testing.T) {
 	t.Parallel()
 	const env = "ci-test"
 	key := publicKey(t)
-	hash := sha256.Sum256([]byte(key))
 	for _, thing := range []string{
 		"aws_instance-lablink-client-2", "aws_eip-lablink-client-1", "aws_security_group-lablink_client_" + env + "_sg",
-		"aws_key_pair-lablink_key_pair_client_" + env + "_" + hex.EncodeToString(hash[:4]), "aws_iam_role-lablink_cloud_watch_agent_role_" + env,
-		"aws_iam_role_policy-lablink_cloud_watch_agent_role_" + env, "aws_iam_instance_profile-lablink_client_instance_profile_" + env,
-		"aws_cloudwatch_log_group-lablink-cloud-init-" + env,
 	} {
 		t.Run(thing, func(t *testing.T) {
 			t.Parallel()
@@ -134,5 +129,48 @@ func TestAWS_Killed(t *testing.T) {
 				t.Errorf("left: %v, %v", left, err)
 			}
 		})
+	}
+}
+
+// Terraform's state is lost as a whole. The next launch takes up everything that
+// there is, and makes only what is new.
+func TestAWS_StateLost(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, func(c *config.Config) { c.AWS.ElasticIPs, c.AWS.SSHPublicKey = true, publicKey(t) })
+	l.ends(l.Launch(2), "succeeded")
+	before := l.has(1, 2)
+	made := len(l.provider.Log())
+	conn, err := pgx.Connect(t.Context(), l.DatabaseURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close(t.Context()) }() // only used here
+	if _, err := conn.Exec(t.Context(), `DROP SCHEMA terraform_aws CASCADE`); err != nil {
+		t.Fatal(err)
+	}
+	// An address that was never given to its machine is of no use any more.
+	installation, err := l.Store.Installation(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	(&site{t: t, ec2: l.ec2}).address(installation, "lablink-client-2")
+
+	l.ends(l.Launch(1), "succeeded")
+	after := l.has(1, 2, 3)
+	for hostname, was := range before {
+		if *after[hostname][0].InstanceId != *was[0].InstanceId {
+			t.Errorf("%s is another machine", hostname)
+		}
+	}
+	for _, line := range l.provider.Log()[made:] {
+		if (strings.HasPrefix(line, "create") || strings.HasPrefix(line, "delete")) && !strings.HasSuffix(line, " lablink-client-3") {
+			t.Errorf("it did this: %s", line)
+		}
+	}
+	l.ends(l.DestroyAll(3), "succeeded")
+	l.has()
+	addresses, err := l.ec2.DescribeAddresses(t.Context(), &ec2.DescribeAddressesInput{})
+	if err != nil || len(addresses.Addresses) > 0 {
+		t.Errorf("%d Elastic IPs are left, %v", len(addresses.Addresses), err)
 	}
 }

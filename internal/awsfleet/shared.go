@@ -28,14 +28,21 @@ func (f *Fleet) shared(ctx context.Context) (things []provision.Thing, err error
 }
 
 func (f *Fleet) sharedEC2(ctx context.Context) (things []provision.Thing, err error) {
-	group, err := f.securityGroup(ctx)
+	groups, err := f.securityGroups(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if group != nil {
+	vpc, err := f.network(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, g := range groups {
+		foreign := tagOf(g.Tags, tagFleet) != f.Installation
+		if foreign && aws.ToString(g.VpcId) != vpc {
+			continue // there, it is in nobody's way
+		}
 		things = append(things, provision.Thing{
-			What: "the security group " + f.groupName(), ID: aws.ToString(group.GroupId), Address: "aws_security_group.lablink",
-			Foreign: tagOf(group.Tags, tagFleet) != f.Installation,
+			What: "the security group " + f.groupName(), ID: aws.ToString(g.GroupId), Address: "aws_security_group.lablink", Foreign: foreign,
 		})
 	}
 	if f.Config.AWS.SSHPublicKey == "" {
@@ -53,17 +60,13 @@ func (f *Fleet) sharedEC2(ctx context.Context) (things []provision.Thing, err er
 	return things, nil
 }
 
-// securityGroup returns the fleet's, nil if there is none. It is found by its
-// name, in whichever VPC it is.
-func (f *Fleet) securityGroup(ctx context.Context) (*ec2types.SecurityGroup, error) {
+// securityGroups returns those of the fleet's name. Each VPC may have one.
+func (f *Fleet) securityGroups(ctx context.Context) ([]ec2types.SecurityGroup, error) {
 	out, err := f.ec2.DescribeSecurityGroups(ctx, &ec2.DescribeSecurityGroupsInput{Filters: []ec2types.Filter{filter("group-name", f.groupName())}})
 	if err != nil {
 		return nil, said("look for the security group", err)
 	}
-	if len(out.SecurityGroups) == 0 {
-		return nil, nil //nolint:nilnil // none is no error
-	}
-	return &out.SecurityGroups[0], nil
+	return out.SecurityGroups, nil
 }
 
 func (f *Fleet) sharedIAM(ctx context.Context) (things []provision.Thing, err error) {

@@ -53,6 +53,9 @@ func (o *run) survey(ctx context.Context) (found survey, err error) {
 				found.adopt = append(found.adopt, t)
 			}
 			continue
+		case t.Useless:
+			found.end = append(found.end, t)
+			continue
 		case live && row.Creation != fleet.CreationFailed && !o.clearing(t.Hostname):
 			switch {
 			case held || taken[t.Address]:

@@ -54,6 +54,7 @@ type Thing struct {
 	// known by its hostname alone, and made anew in its place.
 	ID, Address string
 	Foreign     bool // another installation of LabLink has made it, or something else
+	Useless     bool // it cannot become part of a VM any more: if the state does not know it, it is to end
 }
 
 // Backend is where Terraform keeps its state: in the PostgreSQL database at
