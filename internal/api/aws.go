@@ -1,6 +1,7 @@
 package api
 
 import (
+	"errors"
 	"net/http"
 	"strings"
 
@@ -14,6 +15,9 @@ const awsPage = "/admin/aws"
 
 // attemptsPerMinute bounds how often AWS is asked whether keys are good.
 const attemptsPerMinute = 20
+
+// maxCredential is more than AWS's longest session token, in bytes.
+const maxCredential = 8192
 
 // credentials is the JSON of AWS credentials. A form has the same fields.
 type credentials struct {
@@ -57,20 +61,37 @@ func readCredentials(r *http.Request) (c credentials, err error) {
 	return c, err
 }
 
+// check finds what AWS need not be asked about. It shows nothing of what was sent.
+func (c credentials) check(region string) error {
+	for _, part := range []struct {
+		field, value string
+		optional     bool
+	}{{"aws_access_key_id", c.AccessKeyID, false}, {"aws_secret_access_key", c.SecretAccessKey, false}, {"aws_token", c.Token, true}} {
+		switch {
+		case part.value == "" && !part.optional:
+			return fleet.FieldErrorf(part.field, "%s is required", part.field)
+		case strings.ContainsFunc(part.value, func(r rune) bool { return r <= ' ' || r > '~' }):
+			return fleet.FieldErrorf(part.field, "there is a space, or another character that AWS does not use: copy it again")
+		case len(part.value) > maxCredential:
+			return fleet.FieldErrorf(part.field, "it is too long: copy it again")
+		}
+	}
+	if c.Region != "" && c.Region != region {
+		return fleet.FieldErrorf("aws_region", "the region is %s, as app.region has it, and not %q", region, clip(c.Region))
+	}
+	return nil
+}
+
 func (a *API) setAWSCredentials(w http.ResponseWriter, r *http.Request) error {
 	if err := a.mayEnter(); err != nil {
 		return err
 	}
 	c, err := readCredentials(r)
-	switch {
-	case err != nil:
+	if err == nil {
+		err = c.check(a.AWS.Region)
+	}
+	if err != nil {
 		return err
-	case c.AccessKeyID == "":
-		return fleet.FieldErrorf("aws_access_key_id", "aws_access_key_id is required")
-	case c.SecretAccessKey == "":
-		return fleet.FieldErrorf("aws_secret_access_key", "aws_secret_access_key is required")
-	case c.Region != "" && c.Region != a.AWS.Region:
-		return fleet.FieldErrorf("aws_region", "the region is %s, as app.region has it, and not %q", a.AWS.Region, clip(c.Region))
 	}
 	if retry, ok := a.awsAttempts.Allow(""); !ok {
 		return &fleet.Error{Kind: fleet.Limited, RetryAfter: retry, Message: "AWS was asked too often whether credentials are good"}
@@ -78,8 +99,12 @@ func (a *API) setAWSCredentials(w http.ResponseWriter, r *http.Request) error {
 	who, err := a.AWS.Enter(r.Context(), awsaccount.Keys{AccessKeyID: c.AccessKeyID, SecretAccessKey: c.SecretAccessKey, SessionToken: c.Token})
 	actor := httpx.ActorOf(r, "admin")
 	if err != nil {
-		httpx.Logger(r.Context()).Info("AWS credentials refused", "address", actor.Address, "error", err)
-		return fleet.Errorf(fleet.Invalid, "%v", err)
+		httpx.Logger(r.Context()).Info("AWS credentials not taken", "address", actor.Address, "error", err)
+		kind := fleet.Unavailable
+		if _, refused := errors.AsType[*awsaccount.RefusedError](err); refused {
+			kind = fleet.Unprocessable
+		}
+		return fleet.Errorf(kind, "%v", err)
 	}
 	httpx.Logger(r.Context()).Info("AWS credentials entered", "address", actor.Address, "account", who.Account, "arn", who.ARN)
 	return a.answerAWS(w, r, "entered", identity{who.Account, who.ARN, who.Source})

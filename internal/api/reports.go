@@ -41,7 +41,7 @@ func (a *API) crdResult(w http.ResponseWriter, r *http.Request) error {
 	}
 	reason := ""
 	if event == fleet.EventFail {
-		reason = printable(req.Reason)
+		reason = printable(req.Reason, maxReason)
 	}
 	if err := a.Store.Acknowledge(r.Context(), httpx.ActorOf(r, "vm"), m.Hostname, req.Delivery, event, reason); err != nil {
 		return err
@@ -50,15 +50,15 @@ func (a *API) crdResult(w http.ResponseWriter, r *http.Request) error {
 }
 
 // printable makes one bounded line of a text that a VM sent.
-func printable(s string) string {
+func printable(s string, longest int) string {
 	s = strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {
 			return ' '
 		}
 		return r
 	}, s)
-	if runes := []rune(s); len(runes) > maxReason {
-		s = string(runes[:maxReason])
+	if runes := []rune(s); len(runes) > longest {
+		s = string(runes[:longest])
 	}
 	return strings.Join(strings.Fields(s), " ")
 }
@@ -87,7 +87,8 @@ func (a *API) reportStatus(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	actor := httpx.ActorOf(r, "vm")
-	if reason := printable(req.Reason); status == fleet.StatusError && reason != "" {
+	// A code at the end is to be known by the store, which cuts.
+	if reason := printable(req.Reason, maxReason+fleet.MaxCodeBytes); status == fleet.StatusError && reason != "" {
 		err = a.Store.SetError(r.Context(), actor, m.Hostname, reason)
 	} else {
 		err = a.Store.SetStatus(r.Context(), actor, m.Hostname, status)

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"os"
 	"strings"
 	"sync"
 	"time"
@@ -53,8 +52,12 @@ type Account struct {
 	base aws.Config // with the credentials that the SDK finds by itself
 
 	mu      sync.Mutex
-	entered Keys
+	entered *Keys // nil: none
 }
+
+// Format implements fmt.Formatter: the SDK's own configuration may hold secrets of
+// the environment, and fmt would print them.
+func (a *Account) Format(f fmt.State, _ rune) { _, _ = fmt.Fprintf(f, "AWS in %s", a.Region) }
 
 // Open finds out where the credentials come from, unless some are entered later.
 // It asks nobody for them yet.
@@ -77,16 +80,7 @@ func Open(ctx context.Context, o Options) (*Account, error) {
 func metadata(client *awshttp.BuildableClient) *imds.Client {
 	return imds.New(imds.Options{
 		HTTPClient: client.WithTimeout(time.Second), Retryer: aws.NopRetryer{}, EnableFallback: aws.FalseTernary,
-		ClientEnableState: enabled(),
 	})
-}
-
-// enabled honours the variable with which the SDK's own client is turned off.
-func enabled() imds.ClientEnableState {
-	if strings.EqualFold(os.Getenv("AWS_EC2_METADATA_DISABLED"), "true") {
-		return imds.ClientDisabled
-	}
-	return imds.ClientDefaultEnableState
 }
 
 // Config is for clients of AWS's services. They follow what is entered and
@@ -100,7 +94,7 @@ func (a *Account) Config() aws.Config {
 // Retrieve returns the credentials in force. It implements
 // [aws.CredentialsProvider].
 func (a *Account) Retrieve(ctx context.Context) (aws.Credentials, error) {
-	if k := a.keys(); k != (Keys{}) {
+	if k := a.keys(); k != nil {
 		return k.credentials(), nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, askWithin)
@@ -112,17 +106,17 @@ func (a *Account) Retrieve(ctx context.Context) (aws.Credentials, error) {
 	return found, nil
 }
 
-func (a *Account) keys() Keys {
+func (a *Account) keys() *Keys {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.entered
 }
 
 // Entered reports whether credentials that were entered are in force.
-func (a *Account) Entered() bool { return a.keys() != Keys{} }
+func (a *Account) Entered() bool { return a.keys() != nil }
 
 // Enter asks AWS who has these keys, and uses them from then on. If AWS refuses
-// them, what was in force stays.
+// them, which is a [RefusedError], or cannot be asked, what was in force stays.
 func (a *Account) Enter(ctx context.Context, k Keys) (Identity, error) {
 	c := a.base.Copy()
 	c.Credentials = aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) { return k.credentials(), nil })
@@ -132,7 +126,7 @@ func (a *Account) Enter(ctx context.Context, k Keys) (Identity, error) {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.entered = k
+	a.entered = &k
 	return who, nil
 }
 
@@ -140,7 +134,7 @@ func (a *Account) Enter(ctx context.Context, k Keys) (Identity, error) {
 func (a *Account) Forget() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.entered = Keys{}
+	a.entered = nil
 }
 
 // Identity asks AWS for whom it takes us now.
@@ -156,7 +150,7 @@ func identity(ctx context.Context, c aws.Config) (Identity, error) {
 	client := sts.NewFromConfig(c, func(o *sts.Options) { o.Retryer = retry.AddWithMaxAttempts(retry.NewStandard(), attempts) })
 	out, err := client.GetCallerIdentity(ctx, &sts.GetCallerIdentityInput{})
 	if err != nil {
-		return Identity{}, explain(err, found)
+		return Identity{}, explain(err)
 	}
 	return Identity{Account: aws.ToString(out.Account), ARN: aws.ToString(out.Arn), Source: sourceOf(found.Source)}, nil
 }
@@ -187,12 +181,12 @@ func (a *Account) Environ(ctx context.Context) (map[string]string, error) {
 		env["AWS_ENDPOINT_URL"] = a.Endpoint
 	}
 	k := a.keys()
-	if k == (Keys{}) {
+	if k == nil {
 		// Terraform finds them as we do, and renews those of a role by itself.
 		_, err := a.Retrieve(ctx)
 		return env, err
 	}
 	env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"], env["AWS_SESSION_TOKEN"] = k.AccessKeyID, k.SecretAccessKey, k.SessionToken
-	env["AWS_PROFILE"] = "" // would choose others
+	env["AWS_PROFILE"], env["AWS_DEFAULT_PROFILE"] = "", "" // would choose others
 	return env, nil
 }

@@ -12,7 +12,8 @@ const (
 	redacted      = "[redacted]"
 )
 
-// Keys are credentials. However they are printed, they do not show.
+// Keys are credentials. However they are printed, they do not show, unless by fmt
+// in an unexported field of something else, where it asks no type.
 type Keys struct {
 	AccessKeyID, SecretAccessKey string
 	SessionToken                 string // of temporary ones

@@ -148,6 +148,14 @@ func (l *lab) ends(op testkit.Operation, state string) testkit.Operation {
 	return op
 }
 
+// retry tries the failed VMs of an operation again.
+func (l *lab) retry(id int64) (op testkit.Operation) {
+	l.t.Helper()
+	r := l.Do(l.t.Context(), testkit.Request{Path: fmt.Sprintf("/api/operations/%d/retry", id), Admin: true, JSON: struct{}{}})
+	r.JSON(l.t, &op)
+	return op
+}
+
 func (l *lab) strays() []string {
 	l.t.Helper()
 	strays, err := l.Store.Strays(l.t.Context(), "aws")
@@ -283,6 +291,18 @@ func TestAWS_NoRoom(t *testing.T) {
 		t.Errorf("%+v", op)
 	}
 	l.has(1, 2, 3)
+
+	// Tried again, it is made afresh: nobody knows the token of what is left of it.
+	installation, err := l.Store.Installation(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	left := (&site{t: t, ec2: l.ec2}).machine("ci-test", installation, "lablink-client-4")
+	l.provider.Full()
+	l.ends(l.retry(op.ID), "succeeded")
+	if m := l.has(1, 2, 3, 4)["lablink-client-4"][0]; *m.InstanceId == left {
+		t.Error("what was left of the VM was taken for it")
+	}
 }
 
 // What concerns all VMs is said before anything is changed.
@@ -340,10 +360,7 @@ func TestAWS_Credentials(t *testing.T) {
 	if _, err := l.account.Enter(t.Context(), awsaccount.Keys{AccessKeyID: keys.AccessKeyID, SecretAccessKey: keys.SecretAccessKey}); err != nil {
 		t.Fatal(err)
 	}
-	r := l.Do(t.Context(), testkit.Request{Path: fmt.Sprintf("/api/operations/%d/retry", op.ID), Admin: true, JSON: struct{}{}})
-	var again testkit.Operation
-	r.JSON(t, &again)
-	l.ends(again, "succeeded")
+	again := l.ends(l.retry(op.ID), "succeeded")
 	l.has(1)
 	if strings.Contains(l.Log.String(), keys.SecretAccessKey) {
 		t.Error("the secret key is in the log")

@@ -18,6 +18,7 @@ const (
 	Unauthenticated              // no valid credential
 	Forbidden                    // a valid credential, but not for this
 	NotFound                     // no such thing
+	Unprocessable                // the request is understood, but what it gives is not good
 	Conflict                     // the thing is in a state that forbids this
 	TooLarge                     // a body or list over its limit
 	UnsupportedMedia             // not the content type this route takes

@@ -68,7 +68,7 @@ type VM struct {
 	Hostname    string
 	Provider    string
 	Status      Status
-	Problem     string // why it says that it is in error, in its own words; "" if it did not say
+	Problem     string // why it is in error, in its own words; "" if it is not, or did not say
 	Health      Health
 	InUse       bool
 	Waiting     bool // its agent is in a held poll, at any replica

@@ -21,6 +21,7 @@ var statuses = map[fleet.Kind]int{
 	fleet.Unauthenticated:  http.StatusUnauthorized,
 	fleet.Forbidden:        http.StatusForbidden,
 	fleet.NotFound:         http.StatusNotFound,
+	fleet.Unprocessable:    http.StatusUnprocessableEntity,
 	fleet.Conflict:         http.StatusConflict,
 	fleet.TooLarge:         http.StatusRequestEntityTooLarge,
 	fleet.UnsupportedMedia: http.StatusUnsupportedMediaType,

@@ -20,7 +20,7 @@ type survey struct {
 // survey compares the cloud with the last plan and the rows. What belongs to
 // neither, such as the machines of an older database, stays as it is.
 func (o *run) survey(ctx context.Context) (found survey, err error) {
-	o.unknown = map[string]bool{}
+	o.unknown, o.leftover = map[string]bool{}, map[string]bool{}
 	cloud := o.workspace.Provider.Cloud
 	if cloud == nil {
 		return found, nil
@@ -40,7 +40,7 @@ func (o *run) survey(ctx context.Context) (found survey, err error) {
 		id, held := o.plan.Knows(t.Address)
 		row, live := rows[t.Hostname]
 		switch {
-		case held && (id == t.ID || t.Hostname == ""), t.ID == "" && o.there[t.Hostname]:
+		case held && (id == t.ID || t.Hostname == ""), t.ID == "" && o.there[t.Hostname], o.ended[t.ID]:
 			continue
 		case t.Hostname == "" && t.Foreign && o.workspace.Adoptable(t):
 			return found, fmt.Errorf("nothing was changed: there already is %s, which this LabLink has not made. "+
@@ -54,12 +54,12 @@ func (o *run) survey(ctx context.Context) (found survey, err error) {
 			}
 			continue
 		case t.Useless:
-			found.end = append(found.end, t)
+			o.end(&found, t)
 			continue
 		case live && row.Creation != fleet.CreationFailed && !o.clearing(t.Hostname):
 			switch {
 			case held || taken[t.Address]:
-				found.end = append(found.end, t) // another machine is this VM
+				o.end(&found, t) // another machine is this VM
 			case o.wants[t.Hostname] && o.workspace.Adoptable(t):
 				taken[t.Address] = true
 				found.adopt = append(found.adopt, t)
@@ -73,12 +73,18 @@ func (o *run) survey(ctx context.Context) (found survey, err error) {
 			return found, note(err)
 		}
 		if live || gone {
-			found.end = append(found.end, t)
+			o.end(&found, t)
 		} else {
 			o.unknown[t.Hostname] = true
 		}
 	}
 	return found, nil
+}
+
+// end notes that a thing is to end.
+func (o *run) end(found *survey, t provision.Thing) {
+	found.end = append(found.end, t)
+	o.leftover[t.Hostname] = true
 }
 
 // ofRow is 1 for a machine that a row names.
@@ -108,6 +114,9 @@ func (o *run) sweep(ctx context.Context) error {
 			o.there[t.Hostname], o.reasons[t.Hostname] = true, err.Error()
 			o.recorder.line(err.Error())
 			continue
+		}
+		if t.ID != "" {
+			o.ended[t.ID] = true
 		}
 		o.recorder.line(t.Hostname + ": " + t.What + " is ended, because Terraform's state does not know it.")
 	}

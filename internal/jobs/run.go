@@ -32,6 +32,8 @@ type run struct {
 	condemned map[string]bool         // and those that cannot stay, and should have been destroyed before
 	plan      *provision.Plan         // the last one
 	wants     map[string]bool         // the VMs that shall exist, before the last plan brought surprises
+	leftover  map[string]bool         // VMs of which there is something that is to end
+	ended     map[string]bool         // ids of what was ended: a cloud may tell of it for a while
 	unknown   map[string]bool         // what is there, is to stay, and is neither in Terraform's state nor of a row
 	places    map[string]*places      // where targets of a launch are made
 	applied   bool                    // Terraform was let loose
@@ -86,7 +88,7 @@ func (o *run) work(ctx context.Context) (outcome, error) {
 	if err != nil {
 		return outcome{}, err
 	}
-	o.targets, o.done, o.reasons = targets, o.doneBefore(targets), map[string]string{}
+	o.targets, o.done, o.reasons, o.ended = targets, o.doneBefore(targets), map[string]string{}, map[string]bool{}
 	var problem error
 	if !o.stopped(ctx) {
 		problem = o.prepare(ctx)
@@ -234,7 +236,8 @@ func (o *run) clearAway(ctx context.Context) error {
 		return err
 	}
 	plan, err := o.converge(ctx, vms, nil, o.isTarget)
-	if err != nil || !slices.ContainsFunc(plan.VMs(), func(hostname string) bool { return again(hostname) && plan.Exists(hostname) }) {
+	left := func(hostname string) bool { return again(hostname) && (plan.Exists(hostname) || o.leftover[hostname]) }
+	if err != nil || !slices.ContainsFunc(slices.Collect(maps.Keys(o.targets)), left) {
 		return err
 	}
 	o.cleaning = true
@@ -320,7 +323,13 @@ func (o *run) apply(ctx context.Context, plan *provision.Plan, phase fleet.Phase
 	if ctx.Err() != nil {
 		return err
 	}
-	return errors.Join(err, o.sweep(ctx))
+	sweepErr := o.sweep(ctx)
+	if _, lost := errors.AsType[*recordError](sweepErr); sweepErr != nil && !lost && o.claim.Kind == fleet.KindLaunch && !o.cleaning {
+		// What is made is made. The next operation looks again.
+		o.recorder.line(sweepErr.Error())
+		sweepErr = nil
+	}
+	return errors.Join(err, sweepErr)
 }
 
 // follow takes what Terraform tells while it works.

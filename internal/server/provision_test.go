@@ -279,26 +279,30 @@ output "vms" { value = { for h, vm in var.vms : h => { id = h, address = "" } } 
 // it starts, not when the workshop begins.
 func TestStart_Provider(t *testing.T) {
 	t.Parallel()
+	const public = "https://lab.example.org"
 	file := filepath.Join(t.TempDir(), "main.tf")
 	if err := os.WriteFile(file, []byte(fits), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for name, tc := range map[string]struct {
-		provider config.Provider
-		module   string
-		says     []string // "": it starts
+		provider  config.Provider
+		module    string
+		publicURL string
+		says      []string // nil: it starts
 	}{
-		"aws without a module":   {config.ProviderAWS, "", []string{"provider aws has no built-in module", "set provision.module"}},
-		"aws, with a file":       {config.ProviderAWS, file, []string{"provision.module", file, "is no folder"}},
-		"aws, with nothing":      {config.ProviderAWS, file + "-not", []string{"provision.module", file + "-not", "is no folder"}},
-		"local, with nothing":    {config.ProviderLocal, file + "-not", []string{"provision.module", "is no folder"}},
-		"aws, with a folder":     {config.ProviderAWS, filepath.Dir(file), nil},
-		"none, whatever it says": {config.ProviderNone, file + "-not", nil},
+		"aws, without an address": {config.ProviderAWS, "", "", []string{"provider aws", "set server.public_url"}},
+		"aws, with a file":        {config.ProviderAWS, file, public, []string{"provision.module", file, "is no folder"}},
+		"aws, with nothing":       {config.ProviderAWS, file + "-not", public, []string{"provision.module", file + "-not", "is no folder"}},
+		"local, with nothing":     {config.ProviderLocal, file + "-not", "", []string{"provision.module", "is no folder"}},
+		"aws, with a folder":      {config.ProviderAWS, filepath.Dir(file), public, nil},
+		"none, whatever it says":  {config.ProviderNone, file + "-not", "", nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			if tc.says == nil {
-				testkit.Serve(t, testkit.ServeOptions{Configure: func(c *config.Config) { c.Provider, c.Provision.Module = tc.provider, tc.module }})
+				testkit.Serve(t, testkit.ServeOptions{Configure: func(c *config.Config) {
+					c.Provider, c.Provision.Module, c.Server.PublicURL = tc.provider, tc.module, tc.publicURL
+				}})
 				return
 			}
 			cfg, err := config.Load(config.Options{Flags: map[string]string{
@@ -307,7 +311,7 @@ func TestStart_Provider(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			cfg.Provider, cfg.Provision.Module = tc.provider, tc.module
+			cfg.Provider, cfg.Provision.Module, cfg.Server.PublicURL = tc.provider, tc.module, tc.publicURL
 			err = server.New(server.Options{Config: cfg, Logger: slog.New(slog.DiscardHandler), Ready: func(net.Addr, string) {
 				t.Error("it answers")
 			}}).Run(t.Context())

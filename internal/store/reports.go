@@ -22,23 +22,31 @@ func (s *Store) SetStatus(ctx context.Context, actor fleet.Actor, hostname strin
 	return s.setStatus(ctx, actor, hostname, status, "")
 }
 
-// SetError stores that a VM is in error, and why, in its own words.
+// longestProblem bounds what a VM may say of its error, in characters.
+const longestProblem = "500"
+
+// harmless is what a VM says of its error, in $5, without the secrets of its seat.
+const harmless = `left(replace(replace($5, coalesce(substring(crdcommand FROM '--code[^A-Za-z0-9/_.~%]*([A-Za-z0-9/_.~%-]{8,})'), ''), '[code]'),
+	coalesce(pin, ''), '[pin]'), ` + longestProblem + `)`
+
+// SetError stores that a VM is in error, and why, in its own words, of which the
+// first 500 characters count.
 func (s *Store) SetError(ctx context.Context, actor fleet.Actor, hostname, problem string) error {
 	return s.setStatus(ctx, actor, hostname, fleet.StatusError, storable(problem))
 }
 
 func (s *Store) setStatus(ctx context.Context, actor fleet.Actor, hostname string, status fleet.Status, problem string) error {
 	return s.report(ctx, hostname, `
-		WITH old AS (SELECT id, coalesce(reported, status) AS status, problem FROM vms
+		WITH old AS (SELECT id, coalesce(reported, status) AS status, problem, `+harmless+` AS says FROM vms
 			WHERE hostname = $1 AND status <> 'destroyed' AND creation <> 'failed'),
 		changed AS (UPDATE vms v SET last_seen_at = now(),
 				status = CASE v.creation WHEN 'done' THEN $2 ELSE v.status END,
-				reported = CASE v.creation WHEN 'pending' THEN $2 END, problem = $5
+				reported = CASE v.creation WHEN 'pending' THEN $2 END, problem = old.says
 			FROM old WHERE v.id = old.id AND v.status <> 'destroyed' AND v.creation <> 'failed'
-			AND (old.status <> $2 OR old.problem <> $5 OR v.last_seen_at IS NULL OR v.last_seen_at < now() - `+unchangedFor+`)
-			RETURNING v.id, old.status AS was, old.problem <> $5 AS other),
+			AND (old.status <> $2 OR old.problem <> old.says OR v.last_seen_at IS NULL OR v.last_seen_at < now() - `+unchangedFor+`)
+			RETURNING v.id, old.status AS was, old.says, old.problem <> old.says AS other),
 		history AS (INSERT INTO vm_events (vm, actor, address, what, detail)
-			SELECT id, $3, $4, 'status ' || $2, CASE $5 WHEN '' THEN 'was ' || was ELSE $5 END
+			SELECT id, $3, $4, 'status ' || $2, CASE says WHEN '' THEN 'was ' || was ELSE says END
 			FROM changed WHERE (was <> $2 OR other) AND `+calm+`)
 		SELECT count(*) FROM old`, hostname, status, actor.Kind, actor.Address, problem)
 }

@@ -24,7 +24,8 @@ const vmColumns = `v.id, v.hostname, v.provider, v.status, coalesce(v.healthy, '
 	coalesce(v.useremail, ''), v.seat, v.seat_reason, v.seat_since, v.seat_changed, v.created_at,
 	greatest(v.last_seen_at, (SELECT p.since FROM polls p WHERE p.vm = v.id)),
 	coalesce(v.terraform_seconds, 0), coalesce(v.cloud_init_seconds, 0), coalesce(v.container_seconds, 0),
-	v.creation, v.instance_type, v.machine, v.address, v.problem`
+	v.creation, v.instance_type, v.machine, v.address,
+	CASE WHEN v.status = 'error' AND v.creation = 'done' THEN v.problem ELSE '' END`
 
 func scanVM(row pgx.CollectableRow) (fleet.VM, error) {
 	var v fleet.VM

@@ -158,6 +158,12 @@ func TestAWSProvider_ChangesBehindItsBack(t *testing.T) {
 func TestAWSProvider_Full(t *testing.T) {
 	t.Parallel()
 	w := newWorkspace(t, "vm-1")
+	environ := w.environ
+	w.environ = append(slices.Clone(environ), "AWS_STANDIN_FULL=*@us-west-2a, t3.micro@us-west-2b")
+	if out, code := w.run("apply", "-auto-approve"); code == 0 || !strings.Contains(out, "InsufficientInstanceCapacity") {
+		t.Errorf("apply without capacity: %s", out)
+	}
+	w.environ = environ
 	w.standin.Full("g4dn.xlarge@*", "*@us-west-2a", "t3.micro@"+w.subnet)
 	out, code := w.run("apply", "-auto-approve")
 	for _, want := range []string{

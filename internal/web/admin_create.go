@@ -80,11 +80,16 @@ func (w *Web) LaunchRefused(rw http.ResponseWriter, r *http.Request, status int,
 // error page otherwise.
 func (w *Web) refused(rw http.ResponseWriter, r *http.Request, status int, e *fleet.Error, form func(context.Context) error) {
 	switch e.Kind {
-	case fleet.Invalid, fleet.Conflict, fleet.NotFound:
-		httpx.Adapt(httpx.Bounded(func(_ http.ResponseWriter, r *http.Request) error { return form(r.Context()) }), w.Error).ServeHTTP(rw, r)
+	case fleet.Invalid, fleet.Unprocessable, fleet.Conflict, fleet.NotFound:
+		w.again(rw, r, form)
 	default:
 		w.Error(rw, r, status, e)
 	}
+}
+
+// again renders a form again.
+func (w *Web) again(rw http.ResponseWriter, r *http.Request, form func(context.Context) error) {
+	httpx.Adapt(httpx.Bounded(func(_ http.ResponseWriter, r *http.Request) error { return form(r.Context()) }), w.Error).ServeHTTP(rw, r)
 }
 
 // sentenceOf makes a message that begins small and ends without a full stop a

@@ -27,7 +27,7 @@ type instanceView struct {
 // factsView is what is known of the machine.
 type factsView struct {
 	Row                            rowView
-	Reason                         reasonView // why it could not be created
+	Reason                         reasonView // why it could not be created, or a long one of an error
 	Registered                     bool
 	Provider                       string
 	InstanceType, Machine, Address string // "" if unknown
@@ -159,6 +159,9 @@ func factsOf(v fleet.VM, now time.Time) factsView {
 	f := factsView{
 		Row: rowOf(v, now), Registered: v.Provider == fleet.ProviderRegistered, Provider: v.Provider, Created: momentOf(v.CreatedAt, now),
 		InstanceType: v.InstanceType, Machine: v.Machine, Address: v.Address,
+	}
+	if why := reasonOf("why", v.Problem); why.All != "" { // its beginning is part of the state
+		f.Reason = reasonView{why.ID, "All that it says", why.All}
 	}
 	for _, p := range []struct {
 		words string

@@ -235,7 +235,9 @@ func stepsOf(o fleet.Operation, vms map[string]fleet.VM, now time.Time) stepsVie
 			row.Condition.Note = sinceFailure(v, now)
 		}
 		switch {
-		case s.State != fleet.StepFailed && s.State != fleet.StepDone: // what is done may tell how
+		case s.State == fleet.StepDone:
+			row.Reason = noteOf("how-"+s.Hostname, s.Message)
+		case s.State != fleet.StepFailed:
 		case s.Message == o.Error:
 			row.Reason = reasonView{Short: "For the reason above."}
 		default:

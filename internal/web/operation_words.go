@@ -248,6 +248,15 @@ const (
 	reasonLength = 240 // characters
 )
 
+// noteOf is how something went well: what is beyond its first line is folded.
+func noteOf(id, message string) reasonView {
+	first, rest, _ := strings.Cut(strings.TrimSpace(message), "\n")
+	if rest == "" {
+		return reasonOf(id, first)
+	}
+	return reasonView{ID: id, Short: first, All: message}
+}
+
 func reasonOf(id, message string) reasonView {
 	message = strings.TrimSpace(message)
 	lines := strings.SplitN(message, "\n", reasonLines+1)

@@ -154,6 +154,7 @@ var headings = map[fleet.Kind]string{
 	fleet.Unauthenticated:  "Please log in",
 	fleet.Forbidden:        "That is not allowed",
 	fleet.NotFound:         "This page does not exist",
+	fleet.Unprocessable:    "That is not good",
 	fleet.Conflict:         "That is not possible right now",
 	fleet.TooLarge:         "That is too much at once",
 	fleet.UnsupportedMedia: "That cannot be read here",

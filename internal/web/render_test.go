@@ -36,6 +36,7 @@ var views = map[string]any{
 	"admin_register":   registerView{},
 	"admin_tokens":     tokensView{},
 	"admin_pin":        pinView{},
+	"admin_aws":        awsView{},
 }
 
 func newPages(t *testing.T) *Web {

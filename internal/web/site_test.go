@@ -17,6 +17,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"golang.org/x/net/html"
 
+	"lablink/internal/awsaccount"
 	"lablink/internal/config"
 	"lablink/internal/fleet"
 	"lablink/internal/httpx"
@@ -46,6 +47,12 @@ type site struct {
 
 func newSite(t *testing.T, change ...func(*config.Config)) *site {
 	t.Helper()
+	return newSiteOn(t, nil, false, change...)
+}
+
+// newSiteOn is newSite on AWS.
+func newSiteOn(t *testing.T, account *awsaccount.Account, enter bool, change ...func(*config.Config)) *site {
+	t.Helper()
 	database := testkit.DB(t)
 	st, err := store.Open(t.Context(), database)
 	if err != nil {
@@ -62,7 +69,7 @@ func newSite(t *testing.T, change ...func(*config.Config)) *site {
 	s := &site{t: t, database: database, store: st, feed: feed}
 	s.web, err = web.New(web.Options{
 		Store: st, Feed: feed, Config: cfg, Admin: s.requireAdmin, Logger: slog.New(slog.DiscardHandler),
-		RequestLimit: httpx.NewLimiter(cfg.Limits.RequestVMPerMinute, cfg.Limits.RequestVMBurst),
+		RequestLimit: httpx.NewLimiter(cfg.Limits.RequestVMPerMinute, cfg.Limits.RequestVMBurst), AWS: account, EnterAWS: enter,
 	})
 	if err != nil {
 		t.Fatal(err)
