@@ -26,10 +26,11 @@ const (
 
 // caller sends requests to the API of a server whose VMs are on AWS.
 type caller struct {
-	t       *testing.T
-	url     string
-	account *awsaccount.Account
-	asked   atomic.Int64 // how often AWS was
+	t         *testing.T
+	url       string
+	transport http.RoundTripper
+	account   *awsaccount.Account
+	asked     atomic.Int64 // how often AWS was
 }
 
 // onAWS serves the API alone to an admin, with a token service that knows goodID.
@@ -68,7 +69,7 @@ func (c *caller) serve(enter bool, endpoint string) {
 	}).Routes(mux)
 	server := httptest.NewServer(mux)
 	t.Cleanup(server.Close)
-	c.url = server.URL
+	c.url, c.transport = server.URL, server.Client().Transport
 }
 
 func (c *caller) send(path, contentType, accept, body string) (status int, header http.Header, answer string) {
@@ -79,7 +80,7 @@ func (c *caller) send(path, contentType, accept, body string) (status int, heade
 	}
 	r.Header.Set("Content-Type", contentType)
 	r.Header.Set("Accept", accept)
-	response, err := http.DefaultTransport.RoundTrip(r) // which follows no redirect
+	response, err := c.transport.RoundTrip(r) // which follows no redirect
 	if err != nil {
 		c.t.Fatal(err)
 	}

@@ -137,6 +137,12 @@ func (a *Account) Forget() {
 	a.entered = nil
 }
 
+// ID asks AWS which account it is.
+func (a *Account) ID(ctx context.Context) (string, error) {
+	who, err := a.Identity(ctx)
+	return who.Account, err
+}
+
 // Identity asks AWS for whom it takes us now.
 func (a *Account) Identity(ctx context.Context) (Identity, error) { return identity(ctx, a.Config()) }
 

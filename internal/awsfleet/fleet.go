@@ -35,6 +35,8 @@ type Account interface {
 	Config() aws.Config
 	// Environ returns the variables by which Terraform gets to the same account.
 	Environ(ctx context.Context) (map[string]string, error)
+	// ID asks AWS which account it is.
+	ID(ctx context.Context) (string, error)
 }
 
 // Options say how a fleet's machines are made.
@@ -43,6 +45,8 @@ type Options struct {
 	Config       *config.Config
 	Installation string // id of the database, see store.Installation
 	StartScript  string // what each VM runs when it starts; "" = nothing
+	// Settle notes in which account the VMs are, and returns in which they are already.
+	Settle func(ctx context.Context, account string) (settled string, err error)
 }
 
 // Fleet is the machines of one environment in one region.
@@ -103,11 +107,29 @@ func (f *Fleet) Prepare(ctx context.Context) (environ map[string]string, inputs 
 	if environ, err = f.Account.Environ(ctx); err != nil {
 		return nil, nil, err
 	}
+	if err := f.settle(ctx); err != nil {
+		return nil, nil, err
+	}
 	vpc, err := f.network(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
 	return environ, map[string]any{"vpc_id": vpc}, nil
+}
+
+// settle refuses the credentials of another account than the one that the VMs are
+// in: nothing would be found there, and all of them would count as gone.
+func (f *Fleet) settle(ctx context.Context) error {
+	account, err := f.Account.ID(ctx)
+	if err != nil {
+		return err
+	}
+	settled, err := f.Settle(ctx, account)
+	if err == nil && settled != account {
+		return fmt.Errorf("nothing was changed: the VMs are in the AWS account %s, and these credentials are of %s. "+
+			"Enter those of %[1]s on the page AWS, /admin/aws, or give them to the server, then retry", settled, account)
+	}
+	return err
 }
 
 // network returns the VPC of the fleet. While there is one of its machines, the

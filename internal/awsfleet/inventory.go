@@ -37,20 +37,33 @@ func (f *Fleet) Inventory(ctx context.Context) ([]provision.Thing, error) {
 	return append(append(instances, addresses...), shared...), nil
 }
 
+// owned are the filters that find what may be in a VM's way: what this LabLink has
+// made, under whatever name of the environment, and what others have made in this
+// one. A filter cannot say "or".
+func (f *Fleet) owned() [][]types.Filter {
+	return [][]types.Filter{
+		{filter("tag:"+tagFleet, f.Installation), filter("tag-key", tagHostname)},
+		{filter("tag:"+tagEnvironment, f.Config.Environment), filter("tag-key", tagHostname)},
+	}
+}
+
 // instances are all that run, or may again.
 func (f *Fleet) instances(ctx context.Context) (things []provision.Thing, err error) {
-	in := &ec2.DescribeInstancesInput{Filters: []types.Filter{
-		filter("tag:"+tagEnvironment, f.Config.Environment), filter("tag-key", tagHostname),
-		filter("instance-state-name", "pending", "running", "stopping", "stopped"),
-	}}
-	for pages := ec2.NewDescribeInstancesPaginator(f.ec2, in); pages.HasMorePages(); {
-		page, err := pages.NextPage(ctx)
-		if err != nil {
-			return nil, said("list the instances", err)
-		}
-		for _, r := range page.Reservations {
-			for _, i := range r.Instances {
-				things = append(things, f.thing(i.Tags, "instance "+aws.ToString(i.InstanceId), aws.ToString(i.InstanceId), instanceResource))
+	seen := map[string]bool{}
+	for _, owned := range f.owned() {
+		in := &ec2.DescribeInstancesInput{Filters: append(owned, filter("instance-state-name", "pending", "running", "stopping", "stopped"))}
+		for pages := ec2.NewDescribeInstancesPaginator(f.ec2, in); pages.HasMorePages(); {
+			page, err := pages.NextPage(ctx)
+			if err != nil {
+				return nil, said("list the instances", err)
+			}
+			for _, r := range page.Reservations {
+				for _, i := range r.Instances {
+					if id := aws.ToString(i.InstanceId); !seen[id] {
+						seen[id] = true
+						things = append(things, f.thing(i.Tags, "instance "+id, id, instanceResource))
+					}
+				}
 			}
 		}
 	}
@@ -59,17 +72,23 @@ func (f *Fleet) instances(ctx context.Context) (things []provision.Thing, err er
 
 // addresses are the Elastic IPs.
 func (f *Fleet) addresses(ctx context.Context) (things []provision.Thing, err error) {
-	out, err := f.ec2.DescribeAddresses(ctx, &ec2.DescribeAddressesInput{Filters: []types.Filter{
-		filter("tag:"+tagEnvironment, f.Config.Environment), filter("tag-key", tagHostname),
-	}})
-	if err != nil {
-		return nil, said("list the Elastic IPs", err)
-	}
-	for _, a := range out.Addresses {
-		t := f.thing(a.Tags, "Elastic IP "+aws.ToString(a.PublicIp), aws.ToString(a.AllocationId), addressResource)
-		// Terraform would leave one that it has not given to its machine as it is.
-		t.Useless = a.AssociationId == nil || !f.Config.AWS.ElasticIPs
-		things = append(things, t)
+	seen := map[string]bool{}
+	for _, owned := range f.owned() {
+		out, err := f.ec2.DescribeAddresses(ctx, &ec2.DescribeAddressesInput{Filters: owned})
+		if err != nil {
+			return nil, said("list the Elastic IPs", err)
+		}
+		for _, a := range out.Addresses {
+			id := aws.ToString(a.AllocationId)
+			if seen[id] {
+				continue
+			}
+			seen[id] = true
+			t := f.thing(a.Tags, "Elastic IP "+aws.ToString(a.PublicIp), id, addressResource)
+			// Terraform would leave one that it has not given to its machine as it is.
+			t.Useless = a.AssociationId == nil || !f.Config.AWS.ElasticIPs
+			things = append(things, t)
+		}
 	}
 	return things, nil
 }

@@ -70,7 +70,8 @@ func TestInventory_Machines(t *testing.T) {
 		t.Errorf("in an empty account: %+v", got)
 	}
 	one, two := s.machine("ci-test", installation, "lablink-client-1"), s.machine("ci-test", "another database", "lablink-client-2")
-	s.machine("prod", installation, "lablink-client-3")
+	three := s.machine("prod", installation, "lablink-client-3") // ENVIRONMENT had another name
+	s.machine("prod", "another database", "lablink-client-5")
 	gone := s.machine("ci-test", installation, "lablink-client-4")
 	if _, err := s.ec2.TerminateInstances(t.Context(), &ec2.TerminateInstancesInput{InstanceIds: []string{gone}}); err != nil {
 		t.Fatal(err)
@@ -85,12 +86,13 @@ func TestInventory_Machines(t *testing.T) {
 		{Hostname: "lablink-client-2", What: "Elastic IP " + aloneIP, ID: alone, Address: `aws_eip.lablink_vm["lablink-client-2"]`, Useless: true},
 		{Hostname: "lablink-client-1", What: "instance " + one, ID: one, Address: `aws_instance.lablink_vm["lablink-client-1"]`},
 		{Hostname: "lablink-client-2", What: "instance " + two, ID: two, Address: `aws_instance.lablink_vm["lablink-client-2"]`, Foreign: true},
+		{Hostname: "lablink-client-3", What: "instance " + three, ID: three, Address: `aws_instance.lablink_vm["lablink-client-3"]`},
 	}
 	got := inventory(t, s.Fleet)
 	if d := diff.Diff(want, got); d != "" {
 		t.Fatal(d)
 	}
-	for _, thing := range got[:3] {
+	for _, thing := range append(got[:3:3], got[4]) {
 		for range 2 { // what has ended already has ended
 			if err := s.End(t.Context(), thing); err != nil {
 				t.Errorf("%s: %v", thing.What, err)

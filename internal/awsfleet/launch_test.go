@@ -13,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	"github.com/aws/aws-sdk-go-v2/service/iam"
+	"github.com/jackc/pgx/v5"
 
 	"lablink/internal/awsaccount"
 	"lablink/internal/config"
@@ -371,6 +372,85 @@ func TestAWS_Credentials(t *testing.T) {
 	}
 	if found := grep(t, l.dataDir, keys.SecretAccessKey); len(found) > 0 {
 		t.Errorf("the secret key is in %v", found)
+	}
+}
+
+// With the credentials of another account, nothing would be found, and every VM
+// would count as gone.
+func TestAWS_OtherAccount(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, nil)
+	l.ends(l.Launch(1), "succeeded")
+	enter := func(m *testkit.MotoServer) {
+		t.Helper()
+		keys, err := m.Config(t).Credentials.Retrieve(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := l.account.Enter(t.Context(), awsaccount.Keys{AccessKeyID: keys.AccessKeyID, SecretAccessKey: keys.SecretAccessKey}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	other := testkit.Moto(t)
+	enter(other)
+	op := l.ends(l.DestroyAll(1), "failed")
+	if !strings.Contains(op.Error, "the VMs are in the AWS account "+l.moto.Account+", and these credentials are of "+other.Account) {
+		t.Errorf("error: %s", op.Error)
+	}
+	l.has(1)
+	enter(l.moto)
+	l.ends(l.retry(op.ID), "succeeded")
+	l.has()
+	enter(other) // where there is none left, another one will do
+	if op = l.Ended(l.Launch(1).ID); strings.Contains(op.Error, "the VMs are in the AWS account") {
+		t.Errorf("error: %s", op.Error)
+	}
+}
+
+// The environment has another name, and with it Terraform's state is another one:
+// VMs are found by their own tags.
+func TestAWS_OtherEnvironment(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, func(c *config.Config) { c.AWS.ElasticIPs = true })
+	l.ends(l.Launch(1), "succeeded")
+	l.Stop()
+	conn, err := pgx.Connect(t.Context(), l.DatabaseURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close(t.Context()) }() // only used here
+	if _, err := conn.Exec(t.Context(), `DROP SCHEMA terraform_aws CASCADE`); err != nil {
+		t.Fatal(err)
+	}
+	l.serve(l.DatabaseURL, func(c *config.Config) { c.Environment, c.AWS.ElasticIPs = "renamed", true })
+	l.ends(l.DestroyAll(1), "succeeded")
+	l.has()
+	addresses, err := l.ec2.DescribeAddresses(t.Context(), &ec2.DescribeAddressesInput{})
+	if err != nil || len(addresses.Addresses) > 0 {
+		t.Errorf("%d Elastic IPs are left, %v", len(addresses.Addresses), err)
+	}
+}
+
+// A database that was restored from an older copy does not know all machines. They
+// are nobody else's, and stay.
+func TestAWS_OlderDatabase(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, nil)
+	installation, err := l.Store.Installation(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	(&site{t: t, ec2: l.ec2}).machine("ci-test", installation, "lablink-client-2")
+	if op := l.ends(l.Launch(2), "failed"); !strings.Contains(op.Error, "already holds lablink-client-2") {
+		t.Errorf("error: %s", op.Error)
+	}
+	l.has(2)
+	l.ends(l.Launch(1), "succeeded")
+	l.has(2, 3)
+	l.ends(l.DestroyAll(1), "succeeded")
+	l.has(2)
+	if got := l.strays(); !slices.Equal(got, []string{"lablink-client-2"}) {
+		t.Errorf("strays: %v", got)
 	}
 }
 

@@ -35,10 +35,15 @@ func (account) Environ(context.Context) (map[string]string, error) {
 	return map[string]string{"AWS_REGION": testkit.MotoRegion}, nil
 }
 
+func (account) ID(context.Context) (string, error) { return "123456789012", nil }
+
+// settle is for a fleet that has no VMs yet.
+func settle(_ context.Context, account string) (string, error) { return account, nil }
+
 func newSite(t *testing.T, change func(*config.Config)) *site {
 	t.Helper()
 	c := testkit.Moto(t).Config(t)
-	f, err := awsfleet.New(awsfleet.Options{Account: account{c}, Config: settings(t, change), Installation: installation, StartScript: "echo hello\n"})
+	f, err := awsfleet.New(awsfleet.Options{Account: account{c}, Config: settings(t, change), Installation: installation, StartScript: "echo hello\n", Settle: settle})
 	if err != nil {
 		t.Fatal(err)
 	}

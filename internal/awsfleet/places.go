@@ -118,12 +118,15 @@ func (f *Fleet) describeTypes(ctx context.Context, names []string) (map[string]t
 		}
 	}
 	for i, name := range names {
+		from := ""
+		if i > 0 {
+			from = "aws.instance_types: "
+		}
 		if _, there := infos[name]; !there {
-			from := ""
-			if i > 0 {
-				from = "aws.instance_types: "
-			}
 			return nil, fmt.Errorf("%sthere is no instance type %s in %s", from, name, f.Config.App.Region)
+		}
+		if !isFit(infos[name]) {
+			return nil, fmt.Errorf("%s%s has another processor than %s, for which alone there is Chrome Remote Desktop: choose another instance type", from, name, architecture)
 		}
 	}
 	return infos, nil
@@ -154,13 +157,13 @@ func hasNVIDIA(info types.InstanceTypeInfo) bool {
 	})
 }
 
-// architecture is the one that images for a type are looked up for.
-func architecture(info types.InstanceTypeInfo) types.ArchitectureType {
-	supported := info.ProcessorInfo
-	if supported != nil && !slices.Contains(supported.SupportedArchitectures, types.ArchitectureTypeX8664) {
-		return types.ArchitectureTypeArm64
-	}
-	return types.ArchitectureTypeX8664
+// architecture is the only one for which there is a Chrome Remote Desktop host:
+// https://support.google.com/chrome/answer/1649523.
+const architecture = types.ArchitectureTypeX8664
+
+// isFit reports whether a type's processor is of the architecture.
+func isFit(info types.InstanceTypeInfo) bool {
+	return info.ProcessorInfo == nil || slices.Contains(info.ProcessorInfo.SupportedArchitectures, architecture)
 }
 
 // Owners of images, and the names that these give them, with the day at the end.
@@ -171,17 +174,10 @@ const (
 
 // lookup returns whose image a type gets if none is configured.
 func lookup(info types.InstanceTypeInfo) (owner, name string) {
-	arm := architecture(info) == types.ArchitectureTypeArm64
-	switch {
-	case hasNVIDIA(info) && arm:
-		return amazon, "Deep Learning ARM64 Base OSS Nvidia Driver GPU AMI (Ubuntu *) *"
-	case hasNVIDIA(info):
+	if hasNVIDIA(info) {
 		return amazon, "Deep Learning Base OSS Nvidia Driver GPU AMI (Ubuntu 24.04) *"
-	case arm:
-		return canonical, "ubuntu/images/hvm-ssd-gp3/ubuntu-noble-24.04-arm64-server-*"
-	default:
-		return canonical, "ubuntu/images/hvm-ssd-gp3/ubuntu-noble-24.04-amd64-server-*"
 	}
+	return canonical, "ubuntu/images/hvm-ssd-gp3/ubuntu-noble-24.04-amd64-server-*"
 }
 
 // image returns the machine image of a type.
@@ -192,7 +188,7 @@ func (f *Fleet) image(ctx context.Context, info types.InstanceTypeInfo) (string,
 	if id == config.AutoImage {
 		owner, name := lookup(info)
 		in.Owners = []string{owner}
-		in.Filters = append(in.Filters, filter("name", name), filter("architecture", string(architecture(info))))
+		in.Filters = append(in.Filters, filter("name", name), filter("architecture", string(architecture)))
 		what = name + " of " + owner
 	} else {
 		in.ImageIds = []string{id}
@@ -237,7 +233,7 @@ func (f *Fleet) fits(image types.Image, info types.InstanceTypeInfo) error {
 // See https://docs.aws.amazon.com/ec2/latest/devguide/errors-overview.html.
 var (
 	fullZone = regexp.MustCompile(`\b(InsufficientInstanceCapacity|InsufficientHostCapacity|InsufficientFreeAddressesInSubnet|` +
-		`InsufficientVolumeCapacity|RequestLimitExceeded)\b|\bUnsupported: .*Availability Zone`)
+		`InsufficientVolumeCapacity)\b|\bUnsupported: .*Availability Zone`)
 	fullAccount = regexp.MustCompile(`\b(VcpuLimitExceeded|InstanceLimitExceeded)\b`)
 )
 

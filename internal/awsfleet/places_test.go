@@ -51,20 +51,19 @@ func places(t *testing.T, s *site, instanceType string) []provision.VM {
 // type's processor and GPU, and whether it has one.
 func TestPlaces_Found(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, func(c *config.Config) { c.AWS.InstanceTypes = []string{"t3.large", "t4g.large", "g4dn.xlarge"} })
-	ubuntu, arm, gpu := s.image("ubuntu/images/hvm-ssd-gp3/ubuntu-noble-24.04-amd64"), s.image("ubuntu/images/hvm-ssd-gp3/ubuntu-noble-24.04-arm64"),
-		s.image("Deep Learning Base OSS")
+	s := newSite(t, func(c *config.Config) { c.AWS.InstanceTypes = []string{"t3.large", "g4dn.xlarge"} })
+	ubuntu, gpu := s.image("ubuntu/images/hvm-ssd-gp3/ubuntu-noble-24.04-amd64"), s.image("Deep Learning Base OSS")
 	all := places(t, s, "g4dn.xlarge")
 	var types []string
 	for _, p := range all {
-		want := provision.VM{InstanceType: p.InstanceType, Zone: p.Zone, Image: map[string]string{"g4dn.xlarge": gpu, "t3.large": ubuntu, "t4g.large": arm}[p.InstanceType],
+		want := provision.VM{InstanceType: p.InstanceType, Zone: p.Zone, Image: map[string]string{"g4dn.xlarge": gpu, "t3.large": ubuntu}[p.InstanceType],
 			GPU: p.InstanceType == "g4dn.xlarge"}
 		if diff := cmp.Diff(want, p); diff != "" || !strings.HasPrefix(p.Zone, testkit.MotoRegion) {
 			t.Errorf("place %+v: %s", p, diff)
 		}
 		types = append(types, p.InstanceType)
 	}
-	if got := slices.Compact(types); !slices.Equal(got, []string{"g4dn.xlarge", "t3.large", "t4g.large"}) {
+	if got := slices.Compact(types); !slices.Equal(got, []string{"g4dn.xlarge", "t3.large"}) {
 		t.Errorf("types in the order %v", got)
 	}
 	if !slices.IsSortedFunc(all[:3], func(a, b provision.VM) int { return strings.Compare(a.Zone, b.Zone) }) || all[0].Zone == all[1].Zone {
@@ -99,7 +98,7 @@ func TestPlaces_Configured(t *testing.T) {
 func TestPlaces_Refused(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, nil)
-	ubuntu := s.image("ubuntu/images/hvm-ssd-gp3/ubuntu-noble-24.04-amd64")
+	arm := s.image("ubuntu/images/hvm-ssd-gp3/ubuntu-noble-24.04-arm64")
 	vpc, err := s.ec2.CreateVpc(t.Context(), &ec2.CreateVpcInput{CidrBlock: aws.String("10.9.0.0/16")})
 	if err != nil {
 		t.Fatal(err)
@@ -119,7 +118,8 @@ func TestPlaces_Refused(t *testing.T) {
 		"type":        {func(c *config.Config) { c.Machine.MachineType = "g99.huge" }, []string{"there is no instance type g99.huge in us-west-2"}},
 		"other type":  {func(c *config.Config) { c.AWS.InstanceTypes = []string{"g99.huge"} }, []string{"aws.instance_types: there is no instance type g99.huge"}},
 		"image":       {func(c *config.Config) { c.Machine.AMIID = "ami-0123456789abcdef0" }, []string{"machine.ami_id", "ami-0123456789abcdef0"}},
-		"processor":   {func(c *config.Config) { c.Machine.AMIID, c.Machine.MachineType = ubuntu, "t4g.large" }, []string{"machine.ami_id: " + ubuntu + " is for x86_64, which t4g.large is not"}},
+		"processor":   {func(c *config.Config) { c.AWS.InstanceTypes = []string{"t4g.large"} }, []string{"aws.instance_types: t4g.large has another processor than x86_64"}},
+		"ARM image":   {func(c *config.Config) { c.Machine.AMIID = arm }, []string{"machine.ami_id: " + arm + " is for arm64, which"}},
 		"small disk":  {func(c *config.Config) { c.AWS.DiskGB = 1 }, []string{"aws.disk_gb: 1 GiB are too few", "needs"}},
 		"zone":        {func(c *config.Config) { c.AWS.Zones = []string{"us-west-2z"} }, []string{"a default subnet", "in us-west-2z: set aws.subnets and aws.zones"}},
 		"subnet":      {func(c *config.Config) { c.AWS.Subnets = []string{"subnet-0123456789abcdef0"} }, []string{"subnet-0123456789abcdef0"}},

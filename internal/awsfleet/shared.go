@@ -37,10 +37,10 @@ func (f *Fleet) sharedEC2(ctx context.Context) (things []provision.Thing, err er
 		return nil, err
 	}
 	for _, g := range groups {
-		foreign := tagOf(g.Tags, tagFleet) != f.Installation
-		if foreign && aws.ToString(g.VpcId) != vpc {
+		if aws.ToString(g.VpcId) != vpc {
 			continue // there, it is in nobody's way
 		}
+		foreign := tagOf(g.Tags, tagFleet) != f.Installation
 		things = append(things, provision.Thing{
 			What: "the security group " + f.groupName(), ID: aws.ToString(g.GroupId), Address: "aws_security_group.lablink", Foreign: foreign,
 		})

@@ -88,7 +88,7 @@ func (o *run) spare(plan *provision.Plan, vms map[string]provision.VM, asked fun
 		_, wanted := vms[hostname]
 		switch {
 		case asked(hostname):
-		case plan.Deletes(hostname) && plan.Creates(hostname) && o.strays[hostname]:
+		case plan.Touches(hostname) && o.strays[hostname]:
 			gone, err := o.Store.WasDestroyed(o.whole, o.Provider, hostname)
 			if err != nil {
 				return false, note(err)
@@ -131,9 +131,17 @@ func (o *run) refuseForeign(plan *provision.Plan) error {
 	}
 	var foreign []string
 	var last int64
-	for _, hostname := range plan.VMs() {
-		if n, err := strconv.ParseInt(strings.TrimPrefix(hostname, o.Prefix), 10, 64); err == nil && plan.Exists(hostname) {
+	skip := func(hostname string) {
+		if n, err := strconv.ParseInt(strings.TrimPrefix(hostname, o.Prefix), 10, 64); err == nil {
 			last = max(last, n)
+		}
+	}
+	for hostname := range o.unknown {
+		skip(hostname)
+	}
+	for _, hostname := range plan.VMs() {
+		if plan.Exists(hostname) {
+			skip(hostname)
 		}
 		if t, ok := o.targets[hostname]; ok && t.New && plan.Exists(hostname) {
 			foreign = append(foreign, hostname)

@@ -44,12 +44,13 @@ func (o *run) survey(ctx context.Context) (found survey, err error) {
 			continue
 		case t.Hostname == "" && t.Foreign && o.workspace.Adoptable(t):
 			return found, fmt.Errorf("nothing was changed: there already is %s, which this LabLink has not made. "+
-				"If another LabLink uses this account and region, give one of them another ENVIRONMENT; else remove it", t.What)
+				"If another LabLink uses this account, give one of them another ENVIRONMENT; else remove it", t.What)
 		case t.Foreign:
 			o.unknown[t.Hostname+" ("+t.What+" of another LabLink)"] = true
 			continue
 		case t.Hostname == "":
-			if o.workspace.Adoptable(t) {
+			if o.workspace.Adoptable(t) && !taken[t.Address] {
+				taken[t.Address] = true
 				found.adopt = append(found.adopt, t)
 			}
 			continue
@@ -58,6 +59,10 @@ func (o *run) survey(ctx context.Context) (found survey, err error) {
 			continue
 		case live && row.Creation != fleet.CreationFailed && !o.clearing(t.Hostname):
 			switch {
+			case held && row.Machine == t.ID:
+				// Somebody may use it. What Terraform's state holds may be as good.
+				o.recorder.line(t.Hostname + ": " + t.What + " is this VM's, but Terraform's state holds another one, " + id + ".")
+				o.unknown[t.Hostname+" ("+t.What+", of which Terraform's state holds another)"] = true
 			case held || taken[t.Address]:
 				o.end(&found, t) // another machine is this VM
 			case o.wants[t.Hostname] && o.workspace.Adoptable(t):
@@ -100,19 +105,21 @@ func ofRow(rows map[string]store.Target, t provision.Thing) int {
 func (o *run) clearing(hostname string) bool { return o.isTarget(hostname) && !o.wants[hostname] }
 
 // sweep ends what is left of VMs that are not wanted, and that Terraform's state
-// does not know.
-func (o *run) sweep(ctx context.Context) error {
+// does not know. It returns the VMs of which something could not be ended; why, is
+// in reasons.
+func (o *run) sweep(ctx context.Context) (left []string, err error) {
 	found, err := o.survey(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for _, t := range found.end {
 		if err := o.workspace.Provider.Cloud.End(ctx, t); err != nil {
 			if ctx.Err() != nil {
-				return err
+				return left, err
 			}
 			o.there[t.Hostname], o.reasons[t.Hostname] = true, err.Error()
 			o.recorder.line(err.Error())
+			left = append(left, t.Hostname)
 			continue
 		}
 		if t.ID != "" {
@@ -120,5 +127,5 @@ func (o *run) sweep(ctx context.Context) error {
 		}
 		o.recorder.line(t.Hostname + ": " + t.What + " is ended, because Terraform's state does not know it.")
 	}
-	return nil
+	return left, nil
 }

@@ -13,7 +13,8 @@ import (
 type places struct {
 	all   []provision.VM
 	at    int      // the one that is tried, or was last
-	tried []string // what was said of those before it
+	tried []string // what was said of those that had no room
+	full  bool     // none is left to be tried
 }
 
 func (p *places) current() provision.VM { return p.all[p.at] }
@@ -81,7 +82,7 @@ func (o *run) moveOn() bool {
 	again, cloud := false, o.workspace.Provider.Cloud
 	for _, hostname := range o.alive() {
 		p, reason := o.places[hostname], o.reasons[hostname]
-		if o.done[hostname] || cloud == nil {
+		if o.done[hostname] || cloud == nil || p.full {
 			continue
 		}
 		full, everywhere := cloud.Full(reason)
@@ -93,7 +94,7 @@ func (o *run) moveOn() bool {
 			next++
 		}
 		p.tried = append(p.tried, name(p.current())+": "+reason)
-		if next == len(p.all) {
+		if p.full = next == len(p.all); p.full {
 			if len(p.all) > 1 {
 				o.reasons[hostname] = "There is no room anywhere that LabLink may use.\n" + strings.Join(p.tried, "\n")
 			}

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"lablink/internal/fleet"
@@ -187,7 +188,7 @@ func (o *run) makeTargets(ctx context.Context) error {
 	}
 	tokens := map[string]string{}
 	for hostname, t := range o.targets {
-		if t.Live && t.Creation != fleet.CreationFailed {
+		if t.Live && t.Creation != fleet.CreationFailed && !o.places[hostname].full {
 			vms[hostname], tokens[hostname] = o.places[hostname].current(), fleet.NewToken()
 		}
 	}
@@ -297,11 +298,15 @@ func (o *run) apply(ctx context.Context, plan *provision.Plan, phase fleet.Phase
 	if err := o.claim.Enter(o.whole, phase); err != nil {
 		return note(err)
 	}
-	if err := o.sweep(ctx); err != nil {
+	left, err := o.sweep(ctx)
+	if err != nil {
 		return err
 	}
+	if slices.ContainsFunc(left, plan.Creates) {
+		return fmt.Errorf("nothing was changed: what is left of %s could not be removed, and would be there twice: %w", strings.Join(left, ", "), o.whyLeft(left))
+	}
 	if plan.Empty() {
-		return nil
+		return o.leaving(left)
 	}
 	o.applied = true
 	machines, err := o.workspace.Apply(ctx, plan, func(e provision.Event) { o.follow(ctx, e) })
@@ -323,13 +328,30 @@ func (o *run) apply(ctx context.Context, plan *provision.Plan, phase fleet.Phase
 	if ctx.Err() != nil {
 		return err
 	}
-	sweepErr := o.sweep(ctx)
+	left, sweepErr := o.sweep(ctx)
 	if _, lost := errors.AsType[*recordError](sweepErr); sweepErr != nil && !lost && o.claim.Kind == fleet.KindLaunch && !o.cleaning {
 		// What is made is made. The next operation looks again.
 		o.recorder.line(sweepErr.Error())
 		sweepErr = nil
 	}
-	return errors.Join(err, sweepErr)
+	return errors.Join(err, sweepErr, o.leaving(left))
+}
+
+// leaving is what it means that something of these VMs is left: where it was to be
+// removed, the failure of that; else only a reason of each VM that it is about.
+func (o *run) leaving(left []string) error {
+	if !o.cleaning {
+		return nil
+	}
+	return o.whyLeft(left)
+}
+
+func (o *run) whyLeft(left []string) error {
+	var why []error
+	for _, hostname := range left {
+		why = append(why, errors.New(o.reasons[hostname]))
+	}
+	return errors.Join(why...)
 }
 
 // follow takes what Terraform tells while it works.

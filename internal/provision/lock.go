@@ -16,9 +16,9 @@ type lock struct {
 }
 
 var (
-	lockID      = regexp.MustCompile(`(?m)^\s*ID:\s+([0-9a-f-]{36})\s*$`)
-	lockWho     = regexp.MustCompile(`(?m)^\s*Who:\s+(\S.*?)\s*$`)
-	lockCreated = regexp.MustCompile(`(?m)^\s*Created:\s+(\S+ \S+)`)
+	lockID      = regexp.MustCompile(`(?m)^[│\s]*ID:\s+([0-9a-f-]{36})\s*$`)
+	lockWho     = regexp.MustCompile(`(?m)^[│\s]*Who:\s+(\S.*?)\s*$`)
+	lockCreated = regexp.MustCompile(`(?m)^[│\s]*Created:\s+(\S+ \S+)`)
 )
 
 // lockIn reports whether Terraform's words are about a lock, and which.

@@ -141,8 +141,8 @@ func (p *Plan) Knows(address string) (id string, yes bool) {
 	return id, yes
 }
 
-// touches reports whether a VM that is there would become another.
-func (p *Plan) touches(hostname string) bool {
+// Touches reports whether a VM that is there would become another.
+func (p *Plan) Touches(hostname string) bool {
 	vm := p.vms[hostname]
 	return p.Deletes(hostname) || vm.updates || vm.exists && vm.makes > 0
 }
@@ -153,7 +153,7 @@ func (p *Plan) touches(hostname string) bool {
 func (p *Plan) Unasked(asked func(hostname string) bool, remain bool) []string {
 	var names []string
 	for name := range p.vms {
-		if p.touches(name) && !asked(name) {
+		if p.Touches(name) && !asked(name) {
 			names = append(names, name)
 		}
 	}

@@ -6,9 +6,11 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"io"
 	"net/http"
 	"os"
 	"os/user"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -19,15 +21,16 @@ import (
 	"lablink/internal/testkit"
 )
 
-const lockPath = "lab-state/prod/client/terraform.tfstate"
+const stateKey = "prod/client/terraform.tfstate"
 
 // bucket is a bucket, and a table of locks.
 type bucket struct {
 	t    *testing.T
+	name string // the emulator has each only once, as AWS has
 	moto *testkit.MotoServer
 }
 
-func (b bucket) ask(service, method, path, target, body string) {
+func (b bucket) ask(service, method, path, target, body string) (answer string) {
 	b.t.Helper()
 	cfg := b.moto.Config(b.t)
 	req, err := http.NewRequestWithContext(b.t.Context(), method, b.moto.URL+path, strings.NewReader(body))
@@ -55,20 +58,36 @@ func (b bucket) ask(service, method, path, target, body string) {
 	if resp.StatusCode != http.StatusOK {
 		b.t.Fatalf("%s %s: %s", method, path+target, resp.Status)
 	}
+	data, err := io.ReadAll(resp.Body)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return string(data)
+}
+
+type lockInfo struct {
+	ID        string `json:"ID"`
+	Operation string `json:"Operation"`
+	Info      string `json:"Info"`
+	Who       string `json:"Who"`
+	Version   string `json:"Version"`
+	Created   string `json:"Created"`
+	Path      string `json:"Path"`
 }
 
 // lock leaves the lock of a Terraform that was killed.
 func (b bucket) lock(who string) {
 	b.t.Helper()
-	info, err := json.Marshal(map[string]string{
-		"ID": "12345678-0000-4000-8000-0123456789ab", "Operation": "OperationTypeApply", "Info": "", "Who": who, "Version": "1.6.0",
-		"Created": time.Now().Add(-time.Hour).UTC().Format(time.RFC3339Nano), "Path": lockPath,
+	// As Terraform writes it: OpenTofu compares the text before it removes one.
+	info, err := json.Marshal(lockInfo{
+		"12345678-0000-4000-8000-0123456789ab", "OperationTypeApply", "", who, "1.6.0",
+		time.Now().Add(-time.Hour).UTC().Format(time.RFC3339Nano), b.name + "/" + stateKey,
 	})
 	if err != nil {
 		b.t.Fatal(err)
 	}
 	item, err := json.Marshal(map[string]any{
-		"TableName": "lock-table", "Item": map[string]any{"LockID": map[string]string{"S": lockPath}, "Info": map[string]string{"S": string(info)}},
+		"TableName": "lock-table", "Item": map[string]any{"LockID": map[string]string{"S": b.name + "/" + stateKey}, "Info": map[string]string{"S": string(info)}},
 	})
 	if err != nil {
 		b.t.Fatal(err)
@@ -82,13 +101,13 @@ func TestS3(t *testing.T) {
 	for name, binary := range engines(t) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b := bucket{t, testkit.Moto(t)}
-			b.ask("s3", http.MethodPut, "/lab-state", "", `<CreateBucketConfiguration><LocationConstraint>`+testkit.MotoRegion+`</LocationConstraint></CreateBucketConfiguration>`)
+			b := bucket{t, "lab-state-" + name, testkit.Moto(t)}
+			b.ask("s3", http.MethodPut, "/"+b.name, "", `<CreateBucketConfiguration><LocationConstraint>`+testkit.MotoRegion+`</LocationConstraint></CreateBucketConfiguration>`)
 			b.ask("dynamodb", http.MethodPost, "/", "DynamoDB_20120810.CreateTable", `{"TableName": "lock-table", "BillingMode": "PAY_PER_REQUEST",
 				"AttributeDefinitions": [{"AttributeName": "LockID", "AttributeType": "S"}], "KeySchema": [{"AttributeName": "LockID", "KeyType": "HASH"}]}`)
 			module, orders := lab(t)
 			w, out := workspace(t, binary, module, provision.Backend{S3: &provision.S3{
-				Bucket: "lab-state", Region: testkit.MotoRegion, Key: "prod/client/terraform.tfstate", Endpoint: b.moto.URL,
+				Bucket: b.name, Region: testkit.MotoRegion, Key: stateKey, Endpoint: b.moto.URL,
 			}})
 			w.Provider.Inputs["orders"] = orders
 			w.Provider.Cloud = credentials{b.moto}
@@ -108,6 +127,15 @@ func TestS3(t *testing.T) {
 			b.lock(me.Username + "@" + host)
 			if p := plan(t, w, 1, 2); p.Creates("vm-1") || !p.Creates("vm-2") || !strings.Contains(out.text(), "of a Terraform that was killed. It is removed") {
 				t.Errorf("plan %+v\n%s", p, out.text())
+			}
+
+			// Such a lock keeps no state from being saved, either.
+			errored := filepath.Join(w.Dir, "errored.tfstate")
+			write(t, errored, b.ask("s3", http.MethodGet, "/"+b.name+"/"+stateKey, "", ""))
+			b.lock(me.Username + "@" + host)
+			open(t, w)
+			if exists(errored) || strings.Count(out.text(), "of a Terraform that was killed. It is removed") != 2 {
+				t.Errorf("the state is still there:\n%s", out.text())
 			}
 
 			// Somebody else's is waited for, and stays.

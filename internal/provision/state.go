@@ -36,9 +36,18 @@ func (w *Workspace) saveErroredState(ctx context.Context) error {
 	if json.Unmarshal(data, &state) != nil || state.Version == 0 { // it was killed while it wrote
 		return w.setAside(path, errors.New("it is damaged"))
 	}
-	err = w.run(ctx, w.lines(nil), func() error {
-		return w.tf.StatePush(ctx, erroredState, tfexec.Lock(true), tfexec.LockTimeout(w.lockTimeout()))
-	})
+	push := func(lockTimeout string) error {
+		return w.run(ctx, w.lines(nil), func() error {
+			return w.tf.StatePush(ctx, erroredState, tfexec.Lock(true), tfexec.LockTimeout(lockTimeout))
+		})
+	}
+	err = push("0s")
+	if err != nil {
+		if held, ok := lockIn([]string{err.Error()}); ok && ctx.Err() == nil {
+			w.breakLock(ctx, held)
+			err = push(w.lockTimeout())
+		}
+	}
 	switch {
 	case err == nil:
 		w.log("The state that an earlier run could not save is saved now.")

@@ -33,7 +33,7 @@ func TestOpen_ErroredStateLocks(t *testing.T) {
 	}
 	write(t, filepath.Join(w.Dir, "errored.tfstate"), `{"version":4}`)
 	open(t, w)
-	if !strings.Contains(out.text(), "arguments: state push -lock=true -lock-timeout=1m0s errored.tfstate") {
+	if !strings.Contains(out.text(), "arguments: state push -lock=true -lock-timeout=0s errored.tfstate") {
 		t.Errorf("logged:\n%s", out.text())
 	}
 }

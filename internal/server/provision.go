@@ -117,7 +117,12 @@ func (s *Server) awsProvider(ctx context.Context) (p provision.Provider, err err
 	if err != nil {
 		return p, err
 	}
-	f, err := awsfleet.New(awsfleet.Options{Account: s.AWS, Config: s.Config, Installation: installation, StartScript: script})
+	f, err := awsfleet.New(awsfleet.Options{
+		Account: s.AWS, Config: s.Config, Installation: installation, StartScript: script,
+		Settle: func(ctx context.Context, account string) (string, error) {
+			return s.store.SettleAccount(ctx, string(config.ProviderAWS), account)
+		},
+	})
 	if err != nil {
 		return p, err
 	}

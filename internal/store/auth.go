@@ -45,6 +45,21 @@ func (s *Store) Installation(ctx context.Context) (id string, err error) {
 	return id, err
 }
 
+// SettleAccount notes in which account of a provider its VMs are, and returns it.
+// While there may be machines of VMs, the account that was noted first stands.
+func (s *Store) SettleAccount(ctx context.Context, provider, account string) (settled string, err error) {
+	err = s.pool.QueryRow(ctx, `
+		INSERT INTO settings AS s (key, value) VALUES ('account of ' || $1, $2)
+		ON CONFLICT (key) DO UPDATE SET value = CASE WHEN EXISTS (SELECT FROM vms v WHERE v.provider = $1 AND (
+				v.creation = 'done' AND NOT EXISTS (SELECT FROM operation_vms ov JOIN operations o ON o.id = ov.operation
+					WHERE ov.vm = v.id AND o.kind = 'destroy' AND ov.state = 'done')
+				OR v.status <> 'destroyed' AND EXISTS (SELECT FROM operation_vms ov JOIN operations o ON o.id = ov.operation
+					WHERE ov.vm = v.id AND o.kind = 'launch' AND o.applied_at IS NOT NULL)))
+			THEN s.value ELSE excluded.value END
+		RETURNING value`, provider, account).Scan(&settled)
+	return settled, err
+}
+
 // AdminHash returns the bcrypt hash of the admin's password, "" if none is set.
 func (s *Store) AdminHash(ctx context.Context) (hash string, err error) {
 	err = s.pool.QueryRow(ctx, `SELECT value FROM settings WHERE key = $1`, adminPassword).Scan(&hash)

@@ -164,11 +164,14 @@ func (s *Store) targets(ctx context.Context, where string, arg any) (map[string]
 	return targets, err
 }
 
-// WasDestroyed reports whether an admin had a VM of that hostname destroyed, and
-// there is none of it now.
+// WasDestroyed reports whether all VMs of that hostname are destroyed, of which
+// there was at least one: a launch that was refused has let no machine loose, and
+// what bears its hostname is somebody else's.
 func (s *Store) WasDestroyed(ctx context.Context, provider, hostname string) (yes bool, err error) {
-	err = s.pool.QueryRow(ctx, `SELECT coalesce(bool_and(status = 'destroyed'), false) FROM vms WHERE provider = $1 AND hostname = $2`,
-		provider, hostname).Scan(&yes)
+	err = s.pool.QueryRow(ctx, `SELECT coalesce(bool_and(status = 'destroyed') AND bool_or(EXISTS (
+			SELECT FROM operation_vms ov JOIN operations o ON o.id = ov.operation
+			WHERE ov.vm = v.id AND o.kind = 'launch' AND o.applied_at IS NOT NULL)), false)
+		FROM vms v WHERE provider = $1 AND hostname = $2`, provider, hostname).Scan(&yes)
 	return yes, err
 }
 

@@ -240,7 +240,9 @@ func (s *Store) Retry(ctx context.Context, actor fleet.Actor, id int64) (fleet.O
 		var vms []int64
 		if old.Kind == fleet.KindLaunch {
 			err = tx.QueryRow(ctx, `
-				WITH again AS (UPDATE vms v SET creation = 'pending', status = 'provisioning', reported = NULL FROM operation_vms ov
+				WITH again AS (UPDATE vms v SET creation = 'pending', status = 'provisioning', reported = NULL,
+						instance_type = o.instance_type -- another one may have been tried last
+					FROM operation_vms ov JOIN operations o ON o.id = ov.operation
 					WHERE ov.operation = $1 AND ov.state = 'failed' AND v.id = ov.vm AND v.creation = 'failed' AND v.status <> 'destroyed' RETURNING v.id)
 				SELECT coalesce(array_agg(id), '{}') FROM again`, id).Scan(&vms)
 		} else {
