@@ -117,6 +117,7 @@ func TestMarkers(t *testing.T) {
 	t.Parallel()
 	known := map[string]bool{
 		"docs/api.md run api":                    true,
+		"docs/moving.md run moving":              true,
 		"docs/operators.md run check":            true,
 		"docs/operators.md run password":         true,
 		"docs/operators.md run migrate":          true,
