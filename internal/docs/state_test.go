@@ -2,13 +2,9 @@ package docs_test
 
 import (
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
-
-	"github.com/google/go-cmp/cmp"
 
 	"lablink/internal/fleet"
 )
@@ -17,37 +13,10 @@ import (
 // fleet.
 func TestStateMachine(t *testing.T) {
 	t.Parallel()
-	name := filepath.Join(root, "docs", "state-machine.md")
-	content, err := os.ReadFile(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := string(content)
-	for _, part := range []struct{ name, text string }{
-		{"seat diagram", seatDiagram()},
-		{"seat states", seatTable()},
-		{"seat events", eventTable()},
-		{"vm statuses", statusTable()},
-		{"operation diagram", operationDiagram()},
-	} {
-		begin := fmt.Sprintf("<!-- BEGIN %s (generated: go test ./internal/docs -update) -->\n", part.name)
-		end := fmt.Sprintf("<!-- END %s -->\n", part.name)
-		before, rest, found := strings.Cut(want, begin)
-		_, after, closed := strings.Cut(rest, end)
-		if !found || !closed {
-			t.Fatalf("%s has no part between %q and %q", name, begin, end)
-		}
-		want = before + begin + "\n" + part.text + "\n" + end + after
-	}
-	if *update {
-		if err := os.WriteFile(name, []byte(want), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	if diff := cmp.Diff(want, string(content)); diff != "" {
-		t.Errorf("%s is out of date, run go test ./internal/docs -update:\n%s", name, diff)
-	}
+	generated(t, "state-machine.md", map[string]string{
+		"seat diagram": seatDiagram(), "seat states": seatTable(), "seat events": eventTable(),
+		"vm statuses": statusTable(), "operation diagram": operationDiagram(),
+	})
 }
 
 // seatDiagram draws every transition. Those from a state to itself are left to

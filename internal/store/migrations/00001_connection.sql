@@ -141,6 +141,7 @@ CREATE UNLOGGED TABLE replicas (
     started_at   timestamptz NOT NULL DEFAULT now(),
     heartbeat_at timestamptz NOT NULL DEFAULT now()
 );
+-- The held calls.
 CREATE UNLOGGED TABLE polls (
     vm      bigint PRIMARY KEY,
     replica bigint      NOT NULL,

@@ -42,6 +42,7 @@ CREATE TABLE operations (
 );
 CREATE INDEX operations_open ON operations (provider, id) WHERE state IN ('pending', 'running');
 
+-- The VMs that an operation is about, and how far each has come.
 CREATE TABLE operation_vms (
     operation  bigint NOT NULL REFERENCES operations,
     vm         bigint NOT NULL REFERENCES vms,
