@@ -52,9 +52,9 @@ func resources(t *testing.T, dir string) string {
 			for name, words := range map[string]string{"count": "if", "for_each": "for each of"} {
 				if a := block.Body.Attributes[name]; a != nil {
 					text := strings.TrimSuffix(string(a.Expr.Range().SliceBytes(source)), " ? 1 : 0")
-				if condition, not := strings.CutSuffix(text, ` == "" ? 0 : 1`); not {
-					text = condition + ` != ""`
-				}
+					if condition, not := strings.CutSuffix(text, ` == "" ? 0 : 1`); not {
+						text = condition + ` != ""`
+					}
 					made = words + " `" + strings.Join(strings.Fields(text), " ") + "`"
 				}
 			}

@@ -114,7 +114,7 @@ func (s schema) functions() string {
 	return strings.TrimSuffix(b.String(), "\n") + "```\n"
 }
 
-var createTable = regexp.MustCompile(`(?m)((?:^-- .*\n)+)^CREATE (?:UNLOGGED )?TABLE (\w+)`)
+var createTable = regexp.MustCompile(`(?m)((?:^-- .*\n)+)CREATE (?:UNLOGGED )?TABLE (\w+)`)
 
 // purposes are the comments above the tables in the migrations.
 func purposes(t *testing.T) map[string]string {
