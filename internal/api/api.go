@@ -24,10 +24,11 @@ type Options struct {
 	Replica int64 // this process, among those that share the database
 	// OpenMachines lets VMs call without a credential, as the existing clients do.
 	OpenMachines  bool
-	MaxWait       time.Duration                                      // of one poll
-	Keepalive     time.Duration                                      // between the newlines of a poll
-	VMLimit       *httpx.Limiter                                     // of requests, by VM
-	MaxRegistered int                                                // machines registered by hand
+	MaxWait       time.Duration  // of one poll
+	Keepalive     time.Duration  // between the newlines of a poll
+	VMLimit       *httpx.Limiter // of requests, by VM
+	MaxRegistered int            // machines registered by hand
+	Logs          Logs
 	Admin         func(http.Handler, httpx.ErrorWriter) http.Handler // lets only the admin through
 	OnDelivery    func(sinceRequest time.Duration)                   // after a code was written to a poll
 	Feed          *wait.Feed                                         // of changes to operations
@@ -45,13 +46,14 @@ type API struct {
 	marks       sync.WaitGroup // deliveries being noted after their answer was written
 	awsAttempts *httpx.Limiter // to enter credentials
 	opening     chan struct{}  // as many polls may begin at once; half of the database's connections
+	storing     chan struct{}  // as many batches of logs may be stored at once; a quarter of them
 }
 
 // New returns the endpoints.
 func New(o Options) *API {
 	atOnce := max(1, o.Store.Stat().MaxConns()/2)
 	return &API{
-		Options: o, oldHTTPWait: oldHTTPWait, opening: make(chan struct{}, atOnce),
+		Options: o, oldHTTPWait: oldHTTPWait, opening: make(chan struct{}, atOnce), storing: make(chan struct{}, max(1, atOnce/2)),
 		awsAttempts: httpx.NewLimiter(attemptsPerMinute, attemptsPerMinute),
 	}
 }
@@ -75,6 +77,10 @@ func (a *API) Routes(mux *http.ServeMux) {
 	handle("GET /api/unassigned_vms_count", a.freeCount)
 	handle("GET "+wire.PathStatus, a.statuses)
 	handle("GET "+wire.PathStatus+"/{hostname}", a.status)
+
+	// It bounds its own steps: to read a batch may take longer than to store it.
+	mux.Handle("POST "+wire.PathLogs, httpx.Adapt(a.postLogs, httpx.JSONError))
+	mux.Handle("GET "+wire.PathLogs+"/{hostname}", a.logReaders(httpx.Adapt(httpx.Bounded(a.readLog), httpx.JSONError)))
 
 	admin("POST /api/vms", a.registerVMs)
 	admin("DELETE /api/vms/{hostname}", a.removeVM)

@@ -120,6 +120,7 @@ func TestImports(t *testing.T) {
 		"httpx":      {"fleet"},
 		"agent":      {"fleet", "wire"},
 		"logship":    {"fleet", "wire"},
+		"logtext":    {"fleet"},
 	}
 	// Which areas nobody may import, except for these.
 	onlyFrom := map[string][]string{

@@ -100,6 +100,8 @@ type Limits struct {
 	RequestVMBurst         int           // per address, at once
 	BodyBytes              int           // of JSON and form bodies
 	VMRequestsPerMinute    int           // per VM
+	VMLogPostsPerMinute    int           // per VM
+	LogPostsPerMinute      int           // of the log processor, or per address
 	LoginFailuresPerMinute int           // per address
 	PinFailures            int           // wrong PINs per seat in PinWindow
 	PinWindow              time.Duration // see PinFailures
@@ -118,7 +120,11 @@ type CRD struct {
 
 // Logs is about log collection.
 type Logs struct {
-	ProcessorToken Secret // what the log processor must show; "" = it is refused
+	ProcessorToken Secret        // what the log processor must show; "" = it is refused
+	Retention      time.Duration // after the VM was destroyed
+	MaxLines       int           // per VM
+	KeepUnknown    time.Duration // for VMs that are not known yet
+	Public         bool          // anybody may read
 }
 
 // Admin is the administrator's log-in.

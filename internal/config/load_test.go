@@ -64,9 +64,11 @@ func TestLoad_Defaults(t *testing.T) {
 		Provision: Provision{Prefix: "lablink-client-"},
 		Limits: Limits{
 			MaxVMs: 200, MaxRegistered: 20000, RequestVMPerMinute: 600, RequestVMBurst: 300, BodyBytes: 128 << 10,
-			VMRequestsPerMinute: 240, LoginFailuresPerMinute: 10, PinFailures: 5, PinWindow: 15 * time.Minute,
+			VMRequestsPerMinute: 240, VMLogPostsPerMinute: 1200, LogPostsPerMinute: 60_000,
+			LoginFailuresPerMinute: 10, PinFailures: 5, PinWindow: 15 * time.Minute,
 		},
 		Poll:  Poll{MaxWait: 168 * time.Hour, Keepalive: 25 * time.Second},
+		Logs:  Logs{Retention: 168 * time.Hour, MaxLines: 1_000_000, KeepUnknown: time.Hour},
 		Admin: Admin{User: "admin"},
 		DB: DB{
 			DBName: "lablink_db", User: "lablink", Password: "lablink", Host: "localhost", Port: 5432,

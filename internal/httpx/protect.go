@@ -2,6 +2,7 @@ package httpx
 
 import (
 	"fmt"
+	"io"
 	"net/http"
 
 	"lablink/internal/fleet"
@@ -37,11 +38,26 @@ func Protect(next http.Handler, publicURL string, maxBody int64, write ErrorWrit
 		h.Set("X-Content-Type-Options", "nosniff")
 		// Not "no-referrer": with that, browsers send "Origin: null" with our own forms.
 		h.Set("Referrer-Policy", "same-origin")
-		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+		r.Body = &limitedBody{ReadCloser: http.MaxBytesReader(w, r.Body, maxBody), whole: r.Body, w: w}
 		if !isText(r.URL.Path) || !areText(r.URL.Query()) {
 			badText.ServeHTTP(w, r)
 			return
 		}
 		protected.ServeHTTP(w, r)
 	}), nil
+}
+
+// limitedBody is a body under the limit of Protect.
+type limitedBody struct {
+	io.ReadCloser
+	whole io.ReadCloser
+	w     http.ResponseWriter
+}
+
+// AllowBody puts another limit on a body than Protect has. It is for callers that
+// have shown who they are: strangers may send no more than a form.
+func AllowBody(r *http.Request, most int64) {
+	if b, ok := r.Body.(*limitedBody); ok {
+		r.Body = http.MaxBytesReader(b.w, b.whole, most)
+	}
 }

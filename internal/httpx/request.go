@@ -1,6 +1,7 @@
 package httpx
 
 import (
+	"compress/gzip"
 	"encoding/json"
 	"errors"
 	"io"
@@ -9,6 +10,7 @@ import (
 	"net/url"
 	"reflect"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"lablink/internal/fleet"
@@ -28,6 +30,24 @@ func ReadJSON(r *http.Request, v any) error {
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
 		return fleet.Errorf(fleet.Invalid, "there is something after the JSON value")
 	}
+	return nil
+}
+
+// Decompress lets a body be read that is compressed as Content-Encoding says. It
+// is limited to as many bytes when it is not compressed any more.
+func Decompress(r *http.Request, most int64) error {
+	switch encoding := r.Header.Get("Content-Encoding"); encoding {
+	case "", "identity":
+		return nil
+	case "gzip":
+	default:
+		return fleet.Errorf(fleet.UnsupportedMedia, "the body may be compressed by gzip, or not at all")
+	}
+	zip, err := gzip.NewReader(r.Body)
+	if err != nil {
+		return bodyError(err)
+	}
+	r.Body = http.MaxBytesReader(nil, zip, most)
 	return nil
 }
 
@@ -52,6 +72,9 @@ func bodyError(err error) error {
 }
 
 func jsonType(t reflect.Type) string {
+	if t == reflect.TypeFor[time.Time]() {
+		return "a time in RFC 3339, or Unix milliseconds"
+	}
 	switch t.Kind() {
 	case reflect.Bool:
 		return "true or false"

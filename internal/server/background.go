@@ -15,6 +15,7 @@ const (
 	heartbeatEvery = 5 * time.Second  // a replica counts as dead after three
 	recheckEvery   = 30 * time.Second // should a notification ever be missed
 	sweepEvery     = time.Hour
+	tendEvery      = 15 * time.Second // logs that are too long, or kept long enough
 	queryTimeout   = 10 * time.Second
 )
 
@@ -39,6 +40,7 @@ func (s *Server) startListener(connected chan struct{}) {
 			s.metrics.notifications.WithLabelValues("lablink_changes").Inc()
 			s.hub.Wake(hostname) // a released or removed VM; a poll that has nothing to fetch sleeps on
 			s.feed.Publish(hostname)
+			s.lookForLogs()
 		},
 		Operation: func(id string) {
 			s.metrics.notifications.WithLabelValues("lablink_changes").Inc()
@@ -59,6 +61,7 @@ func (s *Server) recover(ctx context.Context) error {
 		return err
 	}
 	s.feed.PublishAll()
+	s.lookForLogs()
 	return nil
 }
 

@@ -22,6 +22,7 @@ type metrics struct {
 	notifications *prometheus.CounterVec
 	assignment    prometheus.Histogram
 	requests      *prometheus.HistogramVec
+	logLines      *prometheus.CounterVec
 }
 
 func newMetrics(st *store.Store, hub *wait.Hub) *metrics {
@@ -41,6 +42,10 @@ func newMetrics(st *store.Store, hub *wait.Hub) *metrics {
 			Buckets: []float64{.001, .005, .025, .1, .5, 2.5, 10, 60, 600},
 		}, []string{"route", "method", "code"}),
 	}
+	m.logLines = auto.NewCounterVec(prometheus.CounterOpts{
+		Name: "lablink_log_lines_total", Help: "Lines of VMs' logs by what became of them: stored, duplicate, aside (kept for a VM that is not known), " +
+			"refused (no such VM, and no room), dropped (more than logs.max_lines), expired (nobody came for them), purged (logs.retention).",
+	}, []string{"outcome"})
 	auto.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "lablink_waiting_vms", Help: "VMs that wait in a held poll of this process.",
 	}, func() float64 { return float64(hub.Len()) })
@@ -50,6 +55,10 @@ func newMetrics(st *store.Store, hub *wait.Hub) *metrics {
 }
 
 func (m *metrics) delivered(sinceRequest time.Duration) { m.assignment.Observe(sinceRequest.Seconds()) }
+
+func (m *metrics) logged(outcome string, lines int) {
+	m.logLines.WithLabelValues(outcome).Add(float64(lines))
+}
 
 func (m *metrics) observe(route, method string, status int, took time.Duration) {
 	if route == "" {

@@ -53,14 +53,15 @@ type Options struct {
 // Server is one replica of the allocator.
 type Server struct {
 	Options
-	replica                   int64
-	readTimeout, recheckEvery time.Duration // the constants, shorter in tests
-	hub                       *wait.Hub
-	feed                      *wait.Feed
-	store                     *store.Store
-	listen                    *store.Listener
-	metrics                   *metrics
-	api                       *api.API
+	replica                              int64
+	readTimeout, recheckEvery, tendEvery time.Duration // the constants, shorter in tests
+	hub                                  *wait.Hub
+	feed                                 *wait.Feed
+	store                                *store.Store
+	listen                               *store.Listener
+	metrics                              *metrics
+	api                                  *api.API
+	awaited                              chan struct{} // a VM changed, for which logs may have been kept aside
 }
 
 // New returns a Server that does nothing yet.
@@ -69,8 +70,8 @@ func New(o Options) *Server {
 		o.TerraformGrace = terraformGrace
 	}
 	return &Server{
-		Options: o, replica: rand.Int64(), readTimeout: readTimeout, recheckEvery: recheckEvery,
-		hub: wait.NewHub(), feed: wait.NewFeed(),
+		Options: o, replica: rand.Int64(), readTimeout: readTimeout, recheckEvery: recheckEvery, tendEvery: tendEvery,
+		hub: wait.NewHub(), feed: wait.NewFeed(), awaited: make(chan struct{}, 1),
 	}
 }
 
@@ -152,6 +153,8 @@ func (s *Server) serve(ctx context.Context, databaseURL string, databaseErr func
 	parts.Go(func() { s.listen.Run(background) })
 	parts.Go(func() { s.beat(background) })
 	parts.Go(func() { s.sweep(background) })
+	parts.Go(func() { s.adoptLogs(background) })
+	parts.Go(func() { s.tendLogs(background) })
 
 	select {
 	case <-connected:

@@ -22,9 +22,13 @@ func (s *Store) MachineByToken(ctx context.Context, hash []byte) (m Machine, err
 	err = s.pool.QueryRow(ctx, `SELECT v.id, v.hostname FROM vm_tokens t JOIN vms v ON v.id = t.vm
 		WHERE t.hash = $1 AND v.status <> 'destroyed'`, hash).Scan(&m.ID, &m.Hostname)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return m, fleet.Errorf(fleet.Unauthenticated, "this token is not valid for any VM: register the VM, or give its agent the right token")
+		return m, errBadToken()
 	}
 	return m, err
+}
+
+func errBadToken() error {
+	return fleet.Errorf(fleet.Unauthenticated, "this token is not valid for any VM: register the VM, or give its agent the right token")
 }
 
 // MachineByHostname returns a live VM by name, for callers without credential.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -84,7 +85,7 @@ func (s *Store) LogLines(ctx context.Context, vm int64, q LogQuery) ([]LogLine, 
 }
 
 // logPage is how many lines EachLogLine reads at once.
-const logPage = 5000
+const logPage = 1000
 
 // EachLogLine calls f with each line that LogLines would return, until f returns
 // an error. It reads page by page, so that a slow receiver holds no connection to
@@ -109,6 +110,28 @@ func (s *Store) EachLogLine(ctx context.Context, vm int64, q LogQuery, f func(Lo
 		}
 	}
 	return err
+}
+
+// LogTail returns the newest lines of a log, oldest first, as many as have no
+// more than so many bytes with a line end each, and whether there are older ones.
+func (s *Store) LogTail(ctx context.Context, vm int64, bytes int) (lines []LogLine, older bool, err error) {
+	q := LogQuery{Newest: true, Limit: logPage}
+	var pages [][]LogLine
+	for page := []LogLine{{}}; len(page) > 0 && !older; {
+		if page, err = s.LogLines(ctx, vm, q); err != nil {
+			return nil, false, err
+		}
+		for i := len(page) - 1; i >= 0; i-- {
+			q.Before = page[i].Cursor
+			if bytes -= len(page[i].Text) + 1; bytes < 0 {
+				page, older = page[i+1:], true
+				break
+			}
+		}
+		pages = append(pages, page)
+	}
+	slices.Reverse(pages)
+	return slices.Concat(pages...), older, nil
 }
 
 // settleLog turns a query into one that is read forwards and has an end, of at

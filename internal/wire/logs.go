@@ -3,7 +3,8 @@ package wire
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
+	"math"
+	"reflect"
 	"time"
 )
 
@@ -47,8 +48,8 @@ type OldLogBatch struct {
 // written as RFC 3339.
 type LogTime struct{ time.Time }
 
-// errLogTime says what a time has to be.
-var errLogTime = errors.New("a time must be RFC 3339, or whole Unix milliseconds")
+// logTimeForms are how a time may be written. Without a zone it is UTC.
+var logTimeForms = []string{time.RFC3339Nano, "2006-01-02T15:04:05.999999999", "2006-01-02 15:04:05.999999999"}
 
 // MarshalJSON implements json.Marshaler.
 func (t LogTime) MarshalJSON() ([]byte, error) {
@@ -57,28 +58,24 @@ func (t LogTime) MarshalJSON() ([]byte, error) {
 
 // UnmarshalJSON implements json.Unmarshaler. Null and "" are no time.
 func (t *LogTime) UnmarshalJSON(b []byte) error {
-	if bytes.Equal(b, []byte("null")) {
+	var s string
+	var ms float64
+	switch {
+	case bytes.Equal(b, []byte("null")), bytes.Equal(b, []byte(`""`)):
+		return nil
+	case json.Unmarshal(b, &s) == nil:
+		for _, form := range logTimeForms {
+			if at, err := time.Parse(form, s); err == nil {
+				t.Time = at.UTC()
+				return nil
+			}
+		}
+	case json.Unmarshal(b, &ms) == nil && math.Abs(ms) < maxLogTime:
+		t.Time = time.UnixMicro(int64(ms * 1000)).UTC()
 		return nil
 	}
-	if b[0] == '"' {
-		var s string
-		if err := json.Unmarshal(b, &s); err != nil {
-			return err
-		}
-		if s == "" {
-			return nil
-		}
-		at, err := time.Parse(time.RFC3339Nano, s)
-		if err != nil {
-			return errLogTime
-		}
-		t.Time = at.UTC()
-		return nil
-	}
-	var ms int64
-	if err := json.Unmarshal(b, &ms); err != nil {
-		return errLogTime
-	}
-	t.Time = time.UnixMilli(ms).UTC()
-	return nil
+	return &json.UnmarshalTypeError{Value: "another value", Type: reflect.TypeFor[time.Time]()} // names its field
 }
+
+// maxLogTime is some time in the year 9000, in milliseconds.
+const maxLogTime = 222e12
