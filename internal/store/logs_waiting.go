@@ -84,8 +84,8 @@ func (s *Store) KeepLogs(ctx context.Context, hostname string, hash, body []byte
 			WITH same AS (SELECT FROM log_waiting WHERE hostname = $1 AND hash = $2 AND arrived > now() - make_interval(secs => $4)),
 			used AS (SELECT count(*) AS batches, coalesce(sum(length(body)), 0) AS bytes,
 				coalesce(sum(length(body)) FILTER (WHERE hostname = $1), 0) AS bytes_of FROM log_waiting),
-			kept AS (INSERT INTO log_waiting (hostname, hash, body) SELECT $1, $2, $3 FROM used
-				WHERE NOT EXISTS (SELECT FROM same) AND batches < $5 AND bytes + length($3) <= $6 AND bytes_of + length($3) <= $7
+			kept AS (INSERT INTO log_waiting (hostname, hash, body) SELECT $1, $2, $3::bytea FROM used
+				WHERE NOT EXISTS (SELECT FROM same) AND batches < $5 AND bytes + length($3::bytea) <= $6 AND bytes_of + length($3::bytea) <= $7
 				RETURNING id)
 			SELECT EXISTS (SELECT FROM kept) OR EXISTS (SELECT FROM same)`,
 			hostname, hash, body, repeatedWithin.Seconds(), maxWaitingBatches, maxWaitingBytes, maxWaitingBytesOf).Scan(&kept)
