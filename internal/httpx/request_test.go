@@ -1,6 +1,7 @@
 package httpx
 
 import (
+	"compress/gzip"
 	"net/http"
 	"net/url"
 	"strings"
@@ -177,5 +178,61 @@ func TestProtect_CrossSite(t *testing.T) {
 	}
 	if _, err := Protect(nil, "no URL", 1, JSONError); err == nil {
 		t.Error("a public URL that is none was accepted")
+	}
+}
+
+// A route may take larger bodies once it knows who sends them, also compressed,
+// and bounds what they decompress to.
+func TestAllowBody(t *testing.T) {
+	t.Parallel()
+	const most = 4096
+	protected, err := Protect(Adapt(func(w http.ResponseWriter, r *http.Request) error {
+		if r.Header.Get("Authorization") != "" {
+			AllowBody(r, most)
+		}
+		if err := Decompress(r, most); err != nil {
+			return err
+		}
+		var v target
+		if err := ReadJSON(r, &v); err != nil {
+			return err
+		}
+		return WriteJSON(w, http.StatusOK, len(v.Name))
+	}, JSONError), "", 100, JSONError)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := serve(t, protected)
+	body := func(n int) string { return `{"name": "` + strings.Repeat("x", n) + `"}` }
+	zipped := func(s string) string {
+		var b strings.Builder
+		w := gzip.NewWriter(&b)
+		_, _ = w.Write([]byte(s)) // to memory
+		_ = w.Close()
+		return b.String()
+	}
+	for name, tc := range map[string]struct {
+		body, encoding string
+		known          bool
+		status         int
+		says           string
+	}{
+		"a stranger":              {body(200), "", false, 413, "100 bytes"},
+		"somebody known":          {body(2000), "", true, 200, "2000"},
+		"too much":                {body(5000), "", true, 413, "4096 bytes"},
+		"compressed":              {zipped(body(3000)), "gzip", true, 200, "3000"},
+		"too much in little":      {zipped(body(100_000)), "gzip", true, 413, "4096 bytes"},
+		"too much for a stranger": {zipped(body(100_000)), "gzip", false, 413, "bytes"},
+		"cut":                     {zipped(body(3000))[:40], "gzip", true, 400, "ends too early"},
+		"not compressed":          {body(10), "gzip", true, 400, "body"},
+		"otherwise compressed":    {body(10), "br", true, 415, "gzip"},
+	} {
+		header := []string{"Content-Type", "application/json", "Content-Encoding", tc.encoding}
+		if tc.known {
+			header = append(header, "Authorization", "known")
+		}
+		if a := s.send(t, http.MethodPost, "/", tc.body, header...); a.status != tc.status || !strings.Contains(a.body, tc.says) {
+			t.Errorf("%s: %d %s, want %d with %q", name, a.status, a.body, tc.status, tc.says)
+		}
 	}
 }

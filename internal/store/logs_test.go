@@ -109,3 +109,56 @@ func TestStore_LogQueries(t *testing.T) {
 		t.Errorf("errors: %+v", errs)
 	}
 }
+
+func TestStore_LogTail(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	id := vm(t, s, register(t, s, 1)[0]).ID
+	addLogs(t, s, id, named(1, 2500), 2500)
+	for bytes, want := range map[int]struct {
+		first string
+		lines int
+		older bool
+	}{
+		5:         {"", 0, true},
+		9:         {"", 0, true},
+		10:        {"line 2500", 1, true},
+		10 * 1501: {"line 1000", 1501, true},
+		1 << 20:   {"line 1", 2500, false},
+	} {
+		lines, older, err := s.LogTail(t.Context(), id, bytes)
+		must(t, err)
+		if len(lines) != want.lines || older != want.older || len(lines) > 0 && (lines[0].Text != want.first || lines[len(lines)-1].Text != "line 2500") {
+			t.Errorf("of %d bytes there are %d lines, older %v, want %+v", bytes, len(lines), older, want)
+		}
+	}
+}
+
+func TestStore_LogCap(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	id := vm(t, s, register(t, s, 1)[0]).ID
+	addLogs(t, s, id, named(1, 5000), 5000) // more than goes in one step
+	for _, want := range []struct {
+		most, dropped int
+		first         string
+	}{
+		{5000, 0, "line 1"},
+		{4999, 2, "2 older lines were dropped: a log keeps its newest 4,999 (logs.max_lines)"},
+		{100, 4899, "4,901 older lines were dropped: a log keeps its newest 100 (logs.max_lines)"},
+		{100, 0, "4,901 older lines were dropped: a log keeps its newest 100 (logs.max_lines)"},
+	} {
+		dropped, err := s.CapLogs(t.Context(), want.most)
+		must(t, err)
+		lines, err := s.LogLines(t.Context(), id, store.LogQuery{})
+		must(t, err)
+		if int(dropped) != want.dropped || len(lines) != want.most || lines[0].Text != want.first || lines[1].Text != fmt.Sprintf("line %d", 5000-want.most+2) && want.most < 5000 {
+			t.Errorf("%+v: %d were dropped, there are %d, the first is %q", want, dropped, len(lines), lines[0].Text)
+		}
+	}
+	v, err := s.LogVM(t.Context(), "vm-1")
+	must(t, err)
+	if v.Lines != 100 || v.Dropped != 4901 {
+		t.Errorf("the log is described as %+v", v)
+	}
+}
