@@ -36,8 +36,15 @@ func Stream(w http.ResponseWriter) (*EventStream, error) {
 }
 
 // Send sends one event. An error means that the reader has gone.
-func (s *EventStream) Send(event, data string) error {
+func (s *EventStream) Send(event, data string) error { return s.SendID("", event, data) }
+
+// SendID sends one event with an id, which a browser that connects again sends as
+// Last-Event-ID. "" leaves the last one as it is.
+func (s *EventStream) SendID(id, event, data string) error {
 	var b bytes.Buffer
+	if id != "" {
+		fmt.Fprintf(&b, "id: %s\n", id)
+	}
 	fmt.Fprintf(&b, "event: %s\n", event)
 	for line := range strings.Lines(data) {
 		fmt.Fprintf(&b, "data: %s\n", strings.TrimRight(line, "\r\n"))

@@ -20,6 +20,7 @@ type LogVM struct {
 	Hostname       string
 	Status         fleet.Status
 	Live           bool
+	Destroyed      time.Time // zero if it is not
 	Lines, Dropped int64     // stored now; dropped because there were too many
 	First, Last    time.Time // of the lines stored now; zero without any
 	Sources        []string
@@ -49,22 +50,31 @@ type LogQuery struct {
 // is still kept.
 func (s *Store) LogVM(ctx context.Context, hostname string) (LogVM, error) {
 	var v LogVM
-	var first, last *time.Time
+	var destroyed, first, last *time.Time
 	err := s.pool.QueryRow(ctx, `
-		SELECT v.id, v.hostname, v.status, v.status <> 'destroyed', coalesce(t.lines, 0), coalesce(t.dropped, 0), coalesce(t.sources, '{}'),
+		SELECT v.id, v.hostname, v.status, v.status <> 'destroyed', v.destroyed_at, coalesce(t.lines, 0), coalesce(t.dropped, 0), coalesce(t.sources, '{}'),
 			(SELECT at FROM vm_logs WHERE vm = v.id ORDER BY id LIMIT 1),
 			(SELECT at FROM vm_logs WHERE vm = v.id ORDER BY id DESC LIMIT 1)
 		FROM vms v LEFT JOIN vm_log_totals t ON t.vm = v.id
 		WHERE v.hostname = $1 AND (v.status <> 'destroyed' OR t.vm IS NOT NULL)
 		ORDER BY v.status <> 'destroyed' DESC, v.id DESC LIMIT 1`, hostname).
-		Scan(&v.ID, &v.Hostname, &v.Status, &v.Live, &v.Lines, &v.Dropped, &v.Sources, &first, &last)
+		Scan(&v.ID, &v.Hostname, &v.Status, &v.Live, &destroyed, &v.Lines, &v.Dropped, &v.Sources, &first, &last)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return v, noVM(hostname)
+	}
+	if destroyed != nil {
+		v.Destroyed = *destroyed
 	}
 	if first != nil && last != nil {
 		v.First, v.Last = *first, *last
 	}
 	return v, err
+}
+
+// LogHead returns the cursor of a log's newest line, 0 if there is none.
+func (s *Store) LogHead(ctx context.Context, vm int64) (cursor int64, err error) {
+	err = s.pool.QueryRow(ctx, `SELECT coalesce(max(id), 0) FROM vm_logs WHERE vm = $1`, vm).Scan(&cursor)
+	return cursor, err
 }
 
 const logColumns = `id, at, arrived, level, source, text`
@@ -142,7 +152,8 @@ func (s *Store) settleLog(ctx context.Context, vm int64, q LogQuery) (_ LogQuery
 		most = int64(q.Limit)
 	}
 	if q.Before == 0 {
-		err = s.pool.QueryRow(ctx, `SELECT coalesce(max(id), 0) + 1 FROM vm_logs WHERE vm = $1`, vm).Scan(&q.Before)
+		q.Before, err = s.LogHead(ctx, vm)
+		q.Before++
 	}
 	if err != nil || !q.Newest || q.Limit <= 0 {
 		q.Newest = false

@@ -18,7 +18,7 @@ func TestCreate(t *testing.T) {
 	page := admin.get("/admin/create").want(http.StatusOK).wantText(".card > p", "There are no VMs now. Up to 10 more").wantText("#num_vms-help", "vm-")
 	page.wantCount(`form[method=post][action="/api/launch"]`, 1).wantText("form button[type=submit]", "Launch").wantCount("[autofocus], [aria-invalid], .error", 0)
 	page.wantCount(`#num_vms[name=num_vms][type=number][min="1"][max="10"][required]`, 1).wantCount(`#instance_type[name=instance_type][value=small]`, 1)
-	page.wantCount(`nav [aria-current=page][href="/admin/create"]`, 1).wantCount("nav li", 5)
+	page.wantCount(`nav [aria-current=page][href="/admin/create"]`, 1).wantCount("nav li", 6)
 	if got := page.text("form button"); got != "Launch" {
 		t.Errorf("the button says %q", got)
 	}

@@ -22,6 +22,7 @@ type instanceView struct {
 	Facts    factsView
 	Actions  actionsView
 	History  []eventView
+	Tail     logTail
 }
 
 // factsView is what is known of the machine.
@@ -127,6 +128,9 @@ func (w *Web) getInstance(rw http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 		view.Actions.Seen = seen.String()
+	}
+	if view.Tail, err = w.readLogTail(r.Context(), vm.Hostname); err != nil {
+		return err
 	}
 	if vm.Creation == fleet.CreationFailed {
 		view.Facts.Reason = whyNotCreated(events)

@@ -37,6 +37,8 @@ var views = map[string]any{
 	"admin_tokens":     tokensView{},
 	"admin_pin":        pinView{},
 	"admin_aws":        awsView{},
+	"admin_log":        logView{},
+	"admin_logs":       logsView{},
 }
 
 func newPages(t *testing.T) *Web {
@@ -174,7 +176,7 @@ func checkPage(t *testing.T, w *Web, page string) {
 			t.Errorf("%d elements %s, want 1", n, one)
 		}
 	}
-	if n := count("script"); n != 3 {
+	if n := count("script") - count(`script[src^="/static/log."]`); n != 3 { // the page of a log has one of its own
 		t.Errorf("%d scripts, want htmx, its extension and ours", n)
 	}
 	for _, input := range cascadia.QueryAll(doc, cascadia.MustCompile(`input:not([type="hidden"]), textarea`)) {

@@ -19,11 +19,20 @@ type stream struct {
 // listen opens a stream of events.
 func (b *browser) listen(path string) *stream {
 	b.s.t.Helper()
+	return b.resume(path, "")
+}
+
+// resume opens a stream of events, as a browser that has had one up to an id.
+func (b *browser) resume(path, lastEventID string) *stream {
+	b.s.t.Helper()
 	ctx, cancel := context.WithCancel(b.s.t.Context())
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, b.s.server.URL+path, nil)
 	b.s.must(err)
 	if b.admin {
 		r.SetBasicAuth("admin", adminPassword)
+	}
+	if lastEventID != "" {
+		r.Header.Set("Last-Event-ID", lastEventID)
 	}
 	resp, err := b.client.Do(r) //nolint:bodyclose // below, where the stream ends
 	b.s.must(err)

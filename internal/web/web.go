@@ -57,6 +57,7 @@ type times struct {
 	adminTick  time.Duration // and at least so often: last seen and waiting do not notify
 	seatTick   time.Duration // a seat is read again at least so often while its VM must fetch something
 	idleTick   time.Duration // and everything else, should a notification be lost
+	logTick    time.Duration // a log that somebody watches is read so often
 	keepAlive  time.Duration // proxies cut streams that are silent for long
 	grace      time.Duration // a VM between two polls is not called absent
 }
@@ -72,7 +73,7 @@ func New(o Options) (*Web, error) {
 		checks: httpx.NewLimiter(checksPerMinute, checksBurst), aws: o.AWS, enterAWS: o.EnterAWS,
 		times: times{
 			homeEvery: 250 * time.Millisecond, adminEvery: time.Second, adminTick: 5 * time.Second,
-			seatTick: 5 * time.Second, idleTick: 30 * time.Second, keepAlive: 15 * time.Second, grace: 5 * time.Second,
+			seatTick: 5 * time.Second, idleTick: 30 * time.Second, logTick: 500 * time.Millisecond, keepAlive: 15 * time.Second, grace: 5 * time.Second,
 		},
 	}
 	var err error
@@ -128,6 +129,10 @@ func (w *Web) Routes(mux *http.ServeMux) {
 	admin("GET /admin/instances/{hostname}/{action}", goTo("/admin/instances/{hostname}"))
 	admin("GET /admin/create", w.getCreate)
 	admin("GET /admin/aws", w.getAWS)
+	admin("GET /admin/logs", w.getLogs)
+	admin("GET /admin/logs/{hostname}", w.getLog)
+	adminStream("GET /admin/logs/{hostname}/events", w.getLogEvents)
+	adminStream("GET /admin/logs/{hostname}/download", w.getLogDownload)
 	admin("GET /admin/operations", w.getOperations)
 	admin("GET /admin/operations/{id}", w.getOperation)
 	adminStream("GET /admin/operations/{id}/output", w.getOutput)
