@@ -226,7 +226,7 @@ func (a *API) logLines(ctx context.Context, batch logBatch, target store.LogTarg
 		return store.NewLogLines{}, err
 	}
 	secrets := logtext.NewMasker(slices.Concat(target.Secrets, a.Logs.Secrets, tokens, more)...)
-	return batch.lines(secrets)
+	return batch.lines(target.ID, secrets)
 }
 
 // tokensIn returns the words of a batch that are tokens of VMs.

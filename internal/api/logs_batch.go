@@ -150,8 +150,8 @@ func write(h hash.Hash, texts ...string) {
 	}
 }
 
-// lines makes lines of the batch's events.
-func (b *logBatch) lines(secrets *logtext.Masker) (store.NewLogLines, error) {
+// lines makes lines of the batch's events, for the log of a VM.
+func (b *logBatch) lines(vm int64, secrets *logtext.Masker) (store.NewLogLines, error) {
 	var out store.NewLogLines
 	if b.Nameless != "" {
 		hash, err := hex.DecodeString(b.Nameless)
@@ -172,7 +172,7 @@ func (b *logBatch) lines(secrets *logtext.Masker) (store.NewLogLines, error) {
 				line.At = plausible(e.Time.Time)
 			}
 			if e.ID != "" {
-				line.Event = lineKey(b.Source, e.ID, n)
+				line.Event = lineKey(vm, b.Source, e.ID, n)
 			}
 			out.Lines = append(out.Lines, line)
 		}
@@ -189,16 +189,18 @@ func plausible(t time.Time) time.Time {
 	return t
 }
 
-// lineKey names a line of an event. It begins as the event's id does: ids that
-// grow are neighbours in the index, whose pages are then few and at hand.
-func lineKey(source, id string, line int) []byte {
+// lineKey names a line of an event among those of all VMs. It begins as the
+// event's id does: ids that grow are neighbours in the index, whose pages are then
+// few and at hand.
+func lineKey(vm int64, source, id string, line int) []byte {
 	const prefix, rest = 8, 12
 	key := make([]byte, prefix, prefix+rest)
 	copy(key, id)
 	h := sha256.New()
 	write(h, source, id)
-	var n [8]byte
-	binary.BigEndian.PutUint64(n[:], uint64(line))
-	_, _ = h.Write(n[:])
+	var numbers [16]byte
+	binary.BigEndian.PutUint64(numbers[:], uint64(vm))
+	binary.BigEndian.PutUint64(numbers[8:], uint64(line))
+	_, _ = h.Write(numbers[:])
 	return append(key, h.Sum(nil)[:rest]...)
 }

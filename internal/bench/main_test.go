@@ -56,12 +56,15 @@ type scale struct {
 	level     time.Duration // of each round
 	repeat    int           // of starts
 	vms       int           // of a launch
+	stored    []int         // lines that a log has already
+	posts     int           // of 50 lines, to each
 }
 
 func full() scale {
 	return scale{
 		agents: *agentsFlag, keepalive: 25 * time.Second, samples: 1000,
 		levels: []int{1, 8, 32}, rounds: 3, level: 2 * time.Second, repeat: 3, vms: 50,
+		stored: []int{0, 10_000, 100_000, 1_000_000}, posts: 300,
 	}
 }
 
@@ -69,6 +72,7 @@ func tiny() scale {
 	return scale{
 		agents: 50, keepalive: time.Second, samples: 10,
 		levels: []int{1, 4}, rounds: 1, level: 200 * time.Millisecond, repeat: 1, vms: 2,
+		stored: []int{0, 200}, posts: 5,
 	}
 }
 

@@ -15,7 +15,7 @@ func TestSmoke(t *testing.T) {
 	t.Run("few agents", func(t *testing.T) {
 		for name, measure := range map[string]func(testing.TB, *report, scale){
 			"memory": measureMemory, "latency": measureLatency, "assign": measureAssign, "restart": measureRestart, "start": measureStart,
-			"launch": measureLaunch,
+			"launch": measureLaunch, "logs": measureLogs,
 		} {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
@@ -26,8 +26,8 @@ func TestSmoke(t *testing.T) {
 	if t.Failed() {
 		return
 	}
-	if len(r.figures) != 15 {
-		t.Errorf("%d figures, want 15", len(r.figures))
+	if len(r.figures) != 22 {
+		t.Errorf("%d figures, want 22", len(r.figures))
 	}
 	var b strings.Builder
 	r.print(&b)

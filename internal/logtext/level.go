@@ -61,7 +61,7 @@ func levelOf(line string) fleet.Level {
 		return level
 	}
 	after := line
-	if strings.Contains(line, ":") {
+	if c := line[0]; c == '[' || isDigit(c) || strings.IndexByte(line, ' ') == len("Jan") {
 		if end := timestamp.FindStringIndex(line); end != nil {
 			after = line[end[1]:]
 		}

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -19,7 +20,7 @@ const maxLogSources = 32
 
 // NewLogLine is a line to be stored.
 type NewLogLine struct {
-	Event  []byte    // the sender's name of it, which no other line of the VM has; nil if it has none
+	Event  []byte    // what it is known by, as no other line of any VM; nil if it has no name
 	At     time.Time // zero is now
 	Level  fleet.Level
 	Source string
@@ -39,40 +40,54 @@ type NewLogLines struct {
 const logLock = `SELECT pg_advisory_xact_lock(hashtext('lablink.log'), hashtext($1::bigint::text))`
 
 // AddLogs stores lines of a VM's log, each only once, and returns how many were
-// new. Both statements are one transaction and one message to the database.
+// new. It is one message to the database.
 func (s *Store) AddLogs(ctx context.Context, vm int64, lines NewLogLines) (stored int, err error) {
 	batch := &pgx.Batch{}
 	batch.Queue(logLock, vm)
-	queueLogs(batch, vm, lines, &stored)
+	lines.queue(batch, vm, &stored)
 	err = s.pool.SendBatch(ctx, batch).Close()
 	return stored, err
 }
 
-func queueLogs(batch *pgx.Batch, vm int64, lines NewLogLines, stored *int) {
-	n := len(lines.Lines)
+// queue adds the statement that stores the lines to a batch that takes logLock
+// before it.
+func (l NewLogLines) queue(batch *pgx.Batch, vm int64, stored *int) {
+	n := len(l.Lines)
 	events, at := make([][]byte, n), make([]*time.Time, n)
 	levels, sources, texts := make([]string, n), make([]string, n), make([]string, n)
-	for i := range lines.Lines {
-		l := &lines.Lines[i]
-		events[i], levels[i], sources[i], texts[i] = l.Event, string(l.Level), l.Source, l.Text
-		if !l.At.IsZero() {
-			at[i] = &l.At
+	for i := range l.Lines {
+		line := &l.Lines[i]
+		events[i], levels[i], sources[i], texts[i] = line.Event, string(line.Level), line.Source, line.Text
+		if !line.At.IsZero() {
+			at[i] = &line.At
 		}
 	}
+	args := []any{vm, events, at, levels, sources, texts, distinct(sources), maxLogSources}
+	nameless, repeated := ``, `false`
+	if l.Nameless != nil {
+		nameless = `fresh AS (INSERT INTO vm_log_batches AS b (vm, hash) VALUES ($1, $9)
+			ON CONFLICT (vm, hash) DO UPDATE SET at = now() WHERE b.at < now() - make_interval(secs => $10) RETURNING b.vm),`
+		repeated = `event IS NULL AND NOT EXISTS (SELECT FROM fresh)`
+		args = append(args, l.Nameless, repeatedWithin.Seconds())
+	}
 	batch.Queue(`
-		WITH fresh AS (INSERT INTO vm_log_batches AS b (vm, hash) SELECT $1, $2 WHERE $2::bytea IS NOT NULL
-			ON CONFLICT (vm, hash) DO UPDATE SET at = now() WHERE b.at < now() - make_interval(secs => $8) RETURNING b.vm),
+		WITH `+nameless+`
 		stored AS (INSERT INTO vm_logs (vm, event, at, level, source, text)
 			SELECT $1, event, coalesce(at, now()), level, source, text
-			FROM unnest($3::bytea[], $4::timestamptz[], $5::text[], $6::text[], $7::text[]) AS given(event, at, level, source, text)
-			WHERE event IS NOT NULL OR $2::bytea IS NULL OR EXISTS (SELECT FROM fresh)
-			ON CONFLICT DO NOTHING RETURNING source),
-		sums AS (SELECT count(*) AS lines, coalesce(array_agg(DISTINCT source), '{}') AS sources FROM stored),
-		total AS (INSERT INTO vm_log_totals AS t (vm, lines, sources) SELECT $1, lines, sources FROM sums WHERE lines > 0
+			FROM unnest($2::bytea[], $3::timestamptz[], $4::text[], $5::text[], $6::text[]) AS given(event, at, level, source, text)
+			WHERE NOT (`+repeated+`)
+			ON CONFLICT (event) WHERE event IS NOT NULL DO NOTHING RETURNING 1),
+		sums AS (SELECT count(*) AS lines FROM stored),
+		total AS (INSERT INTO vm_log_totals AS t (vm, lines, sources) SELECT $1, lines, $7 FROM sums WHERE lines > 0
 			ON CONFLICT (vm) DO UPDATE SET lines = t.lines + excluded.lines,
-				sources = CASE WHEN t.sources @> excluded.sources OR cardinality(t.sources) >= $9 THEN t.sources
+				sources = CASE WHEN t.sources @> excluded.sources OR cardinality(t.sources) >= $8 THEN t.sources
 					ELSE (SELECT array_agg(DISTINCT x ORDER BY x) FROM unnest(t.sources || excluded.sources) AS x) END)
-		SELECT lines FROM sums`,
-		vm, lines.Nameless, events, at, levels, sources, texts, repeatedWithin.Seconds(), maxLogSources).
+		SELECT lines FROM sums`, args...).
 		QueryRow(func(row pgx.Row) error { return row.Scan(stored) })
+}
+
+func distinct(texts []string) []string {
+	texts = slices.Clone(texts)
+	slices.Sort(texts)
+	return slices.Compact(texts)
 }

@@ -135,7 +135,7 @@ func (s *Store) AdoptLogs(ctx context.Context, vm, kept int64, lines NewLogLines
 			return err
 		}
 		batch := &pgx.Batch{}
-		queueLogs(batch, vm, lines, &stored)
+		lines.queue(batch, vm, &stored)
 		return tx.SendBatch(ctx, batch).Close()
 	})
 	return stored, err

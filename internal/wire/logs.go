@@ -1,10 +1,11 @@
 package wire
 
 import (
-	"bytes"
 	"encoding/json"
 	"math"
 	"reflect"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -58,19 +59,19 @@ func (t LogTime) MarshalJSON() ([]byte, error) {
 
 // UnmarshalJSON implements json.Unmarshaler. Null and "" are no time.
 func (t *LogTime) UnmarshalJSON(b []byte) error {
-	var s string
-	var ms float64
-	switch {
-	case bytes.Equal(b, []byte("null")), bytes.Equal(b, []byte(`""`)):
+	if s := string(b); s == "null" || s == `""` {
 		return nil
-	case json.Unmarshal(b, &s) == nil:
+	}
+	text, isText := strings.CutPrefix(string(b), `"`)
+	if isText {
+		text = strings.TrimSuffix(text, `"`) // no time needs an escape
 		for _, form := range logTimeForms {
-			if at, err := time.Parse(form, s); err == nil {
+			if at, err := time.Parse(form, text); err == nil {
 				t.Time = at.UTC()
 				return nil
 			}
 		}
-	case json.Unmarshal(b, &ms) == nil && math.Abs(ms) < maxLogTime:
+	} else if ms, err := strconv.ParseFloat(text, 64); err == nil && math.Abs(ms) < maxLogTime {
 		t.Time = time.UnixMicro(int64(ms * 1000)).UTC()
 		return nil
 	}

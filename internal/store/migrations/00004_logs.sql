@@ -14,8 +14,8 @@ CREATE TABLE vm_logs (
     text    text        NOT NULL,
     PRIMARY KEY (vm, id)
 );
--- The sender's name of the line, so that it is stored once however often it is sent.
-CREATE UNIQUE INDEX vm_logs_event ON vm_logs (vm, event) WHERE event IS NOT NULL;
+-- What a line is known by, in all logs: it is stored once, however often it is sent.
+CREATE UNIQUE INDEX vm_logs_event ON vm_logs (event) WHERE event IS NOT NULL;
 CREATE INDEX vm_logs_errors ON vm_logs (vm, id) WHERE level = 'error';
 CREATE INDEX vm_logs_errors_arrived ON vm_logs (arrived) WHERE level = 'error';
 
