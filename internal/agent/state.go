@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"lablink/internal/agent/disk"
 )
 
 // phase says how far a delivery has come.
@@ -100,44 +102,10 @@ func (s *stateFile) save(r record) error {
 	if err != nil {
 		return err
 	}
-	if err := writeFile(s.path, append(data, '\n')); err != nil {
+	if err := disk.Replace(s.path, append(data, '\n')); err != nil {
 		return fmt.Errorf("saving the state: %w", err)
 	}
 	return nil
-}
-
-// writeFile replaces path as a whole or not at all, whenever the power fails.
-func writeFile(path string, data []byte) (err error) {
-	tmp, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".tmp*") // 0600
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			_ = os.Remove(tmp.Name())
-		}
-	}()
-	_, err = tmp.Write(data)
-	if err == nil {
-		err = tmp.Sync()
-	}
-	err = errors.Join(err, tmp.Close())
-	if err == nil {
-		err = os.Rename(tmp.Name(), path)
-	}
-	if err == nil {
-		err = syncDir(filepath.Dir(path))
-	}
-	return err
-}
-
-// syncDir makes a rename in dir last.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 // close gives the lock up. It is taken off, not just closed: a program that is
