@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"lablink/internal/agent/crd"
+	"lablink/internal/agent/ship"
 	"lablink/internal/fleet"
 	"lablink/internal/wire"
 )
@@ -36,6 +37,9 @@ type Config struct {
 	NvidiaSMI string    // "nvidia-smi"
 	StartedAt time.Time // when this program started; by default when New was called
 
+	ShipLogs bool          // sends its own log, and what its container prints, to the allocator
+	LogFiles []ship.Source // sent as well
+
 	Timing Timing
 	Log    *slog.Logger
 }
@@ -56,6 +60,7 @@ type Timing struct {
 	GPULimit      time.Duration // for nvidia-smi: 10 s
 	Stop          time.Duration // for each step of a clean-up: 1 minute
 	Report        time.Duration // for a result to be taken, all tries together: 10 minutes
+	Logs          ship.Timing
 }
 
 // Agent is one VM's agent. Make it with New.
@@ -63,6 +68,9 @@ type Agent struct {
 	cfg    Config
 	client *client
 	host   *crd.Host
+
+	ownLog   *ship.Spool  // nil: it is not shipped
+	plainLog *slog.Logger // that is not shipped in any case
 
 	// Of the status level alone.
 	trouble string
@@ -85,9 +93,13 @@ func New(cfg Config) (*Agent, error) {
 	}
 	cfg.Allocator = allocator
 	cfg.defaults()
+	plainLog := cfg.Log
+	ownLog := cfg.ownLog()
 	return &Agent{
-		cfg:    cfg,
-		client: newClient(cfg),
+		cfg:      cfg,
+		client:   newClient(cfg),
+		ownLog:   ownLog,
+		plainLog: plainLog,
 		host: crd.New(crd.Config{
 			StartHost: cfg.StartHost, User: cfg.User, Home: cfg.Home, Timeout: cfg.SetupTimeout, StopTimeout: cfg.Timing.Stop,
 			Systemctl: cfg.Systemctl, SystemdDir: cfg.SystemdDir, Log: cfg.Log,
@@ -142,17 +154,18 @@ func (a *Agent) Run(ctx context.Context) error {
 		a.cfg.Log.Error("the state was damaged", "error", notice)
 	}
 	defer a.client.close()
+	defer a.shipping(ctx)()
 	a.cfg.Log.Info("the agent has started", "hostname", a.cfg.Hostname, "allocator", a.cfg.Allocator, "version", a.cfg.Version)
 
 	ctx, cancel := context.WithCancel(ctx)
 	var group sync.WaitGroup
-	defer group.Wait()
-	defer cancel()
 	a.reports(ctx, &group)
 	a.work(ctx, &deliveries{
 		state: state, host: a.host, name: a.cfg.Hostname,
 		scope: a.cfg.Allocator + "\n" + a.cfg.Hostname, log: a.cfg.Log, report: a.reportResult,
 	})
+	cancel()
+	group.Wait()
 	a.cfg.Log.Info("the agent has stopped")
 	return nil
 }

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
 	"encoding/json"
 	"errors"
@@ -102,12 +103,19 @@ func (e *statusError) Error() string {
 	return s
 }
 
+// Status is the answer's.
+func (e *statusError) Status() int { return e.code }
+
 // request makes a POST of body as JSON.
 func (c *client) request(ctx context.Context, path string, body any) (*http.Request, error) {
 	data, err := json.Marshal(body)
 	if err != nil {
 		return nil, err
 	}
+	return c.requestOf(ctx, path, data)
+}
+
+func (c *client) requestOf(ctx context.Context, path string, data []byte) (*http.Request, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.base+path, bytes.NewReader(data))
 	if err != nil {
 		return nil, err
@@ -130,6 +138,46 @@ func (c *client) post(ctx context.Context, path string, body any) error {
 	if err != nil {
 		return err
 	}
+	return c.do(req)
+}
+
+// zipFrom is how many bytes a body must have to be worth compressing.
+const zipFrom = 1 << 10
+
+// postZipped is post for a body that may be large.
+func (c *client) postZipped(ctx context.Context, path string, body any) error {
+	data, err := json.Marshal(body)
+	if err != nil {
+		return err
+	}
+	zipped := data
+	if len(data) >= zipFrom {
+		if zipped, err = zip(data); err != nil {
+			return err
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.timing.Call)
+	defer cancel()
+	req, err := c.requestOf(ctx, path, zipped)
+	if err != nil {
+		return err
+	}
+	if len(data) >= zipFrom {
+		req.Header.Set("Content-Encoding", "gzip")
+	}
+	return c.do(req)
+}
+
+func zip(data []byte) ([]byte, error) {
+	var b bytes.Buffer
+	w := gzip.NewWriter(&b)
+	_, err := w.Write(data)
+	err = errors.Join(err, w.Close())
+	return b.Bytes(), err
+}
+
+// do sends a request. It returns nil for 200.
+func (c *client) do(req *http.Request) error {
 	resp, err := c.http.Do(req)
 	if err != nil {
 		return err

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 
 	"lablink/internal/agent"
 	"lablink/internal/agent/crd"
+	"lablink/internal/agent/ship"
 	"lablink/internal/fleet"
 )
 
@@ -33,6 +35,9 @@ type agentFlags struct {
 	startHost, stateDir, user      string
 	software, logFormat            string
 	setupTimeout                   time.Duration
+	shipLogs                       bool
+	logFiles                       []string
+	bootLog                        string
 }
 
 // newAgentCommand makes "lablink agent".
@@ -66,8 +71,14 @@ func newAgentCommand() *cobra.Command {
 	flags.StringVar(&f.software, "software", "", "report whether a process with this text in its arguments runs")
 	flags.StringVar(&f.logFormat, "log-format", "", "text or json (default: text on a terminal, else json)")
 	flags.DurationVar(&f.setupTimeout, "setup-timeout", 2*time.Minute, "how long start-host may take")
+	flags.BoolVar(&f.shipLogs, "ship-logs", true, "send the agent's own log, and what its container prints, to the allocator; false where CloudWatch has them")
+	flags.StringSliceVar(&f.logFiles, "log-file", nil, "send this file's lines, too, as NAME=PATH; may be repeated")
+	flags.StringVar(&f.bootLog, "boot-log", defaultBootLog, "send cloud-init's output, if this is a file that the agent can read; none: do not")
 	return cmd
 }
+
+// defaultBootLog is where cloud-init writes what it and its scripts print.
+const defaultBootLog = "/var/log/cloud-init-output.log"
 
 // agentAliases are the variables of the existing LabLink images.
 var agentAliases = map[string]string{
@@ -105,6 +116,8 @@ func (f *agentFlags) config(cmd *cobra.Command, started time.Time) (agent.Config
 	if f.startHost, err = filepath.Abs(f.startHost); err != nil {
 		errs = append(errs, fmt.Errorf("--start-host: %w", err))
 	}
+	logFiles, err := f.logSources()
+	errs = append(errs, err)
 	if err := errors.Join(errs...); err != nil {
 		return agent.Config{}, err
 	}
@@ -112,7 +125,7 @@ func (f *agentFlags) config(cmd *cobra.Command, started time.Time) (agent.Config
 	return agent.Config{
 		Allocator: allocator, Hostname: f.hostname, Token: token, Version: Version, StateDir: f.stateDir,
 		StartHost: f.startHost, User: f.user, SetupTimeout: f.setupTimeout,
-		Software: f.software, StartedAt: started, Log: log,
+		Software: f.software, StartedAt: started, ShipLogs: f.shipLogs, LogFiles: logFiles, Log: log,
 	}, nil
 }
 
@@ -125,6 +138,35 @@ func warnAgent(log *slog.Logger, allocator, token string, user error) {
 	if user != nil {
 		log.Warn("this VM cannot be used by participants", "error", user)
 	}
+}
+
+// logName is how a log may be called.
+var logName = regexp.MustCompile(`^[a-z0-9._-]{1,32}$`)
+
+// logSources are the files whose lines are sent.
+func (f *agentFlags) logSources() (sources []ship.Source, err error) {
+	taken := map[string]bool{agent.SourceAgent: true, agent.SourceConsole: true}
+	add := func(name, path string) error {
+		if taken[name] {
+			return fmt.Errorf("--log-file: %s is the name of another log already", name)
+		}
+		taken[name] = true
+		abs, err := filepath.Abs(path)
+		sources = append(sources, ship.Source{Name: name, Path: abs})
+		return err
+	}
+	if f.bootLog != "" && f.bootLog != "none" {
+		err = add(agent.SourceBoot, f.bootLog)
+	}
+	for _, file := range f.logFiles {
+		name, path, ok := strings.Cut(file, "=")
+		if !ok || path == "" || !logName.MatchString(name) {
+			err = errors.Join(err, fmt.Errorf("--log-file: %q is not of the form NAME=PATH, with a name of at most 32 of a-z, 0-9, '.', '_' and '-'", file))
+			continue
+		}
+		err = errors.Join(err, add(name, path))
+	}
+	return sources, err
 }
 
 const maxToken = 4096 // bytes

@@ -1,6 +1,7 @@
 package ship
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
@@ -24,10 +25,11 @@ type Spool struct {
 	dir               string
 	segment, together int64
 
-	mu    sync.Mutex
-	file  *os.File
-	size  int64 // of the file
-	total int64 // of all that was written, in front of the file
+	mu     sync.Mutex
+	file   *os.File
+	size   int64 // of the file
+	total  int64 // of all that was written, in front of the file
+	within bool  // a line
 }
 
 // NewSpool is a spool in a folder that is made when it is first needed. Only one
@@ -36,20 +38,42 @@ func NewSpool(dir string) *Spool {
 	return &Spool{dir: dir, segment: segmentBytes, together: spoolBytes}
 }
 
-// Write appends p as a whole, if it can.
-func (s *Spool) Write(p []byte) (int, error) {
+// Write appends p. A segment ends with a line, unless that is very long.
+func (s *Spool) Write(p []byte) (n int, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.file == nil || s.size > 0 && s.size+int64(len(p)) > s.segment {
-		if err := s.roll(); err != nil {
-			return 0, err
+	if s.file != nil && s.size > 0 && s.size+int64(len(p)) > s.segment {
+		rest := 0 // of a line
+		if s.within {
+			rest = bytes.IndexByte(p, '\n') + 1
 		}
+		if n, err = s.append(p[:rest]); err != nil {
+			return n, err
+		}
+		if !s.within || s.size > 2*s.segment {
+			s.shut()
+		}
+	}
+	if s.file == nil {
+		if err := s.roll(); err != nil {
+			s.total += int64(len(p) - n)
+			return n, err
+		}
+	}
+	more, err := s.append(p[n:])
+	return n + more, err
+}
+
+func (s *Spool) append(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
 	}
 	n, err := s.file.Write(p)
 	s.size += int64(n)
+	s.within = p[len(p)-1] != '\n'
 	if err != nil {
-		s.total += int64(len(p) - n) // is missing
 		s.shut()
+		s.total += int64(len(p) - n) // is missing
 	}
 	return n, err
 }
@@ -60,7 +84,6 @@ func (s *Spool) roll() error {
 	if err := os.MkdirAll(s.dir, 0o700); err != nil {
 		return err
 	}
-	s.shut()
 	all, err := segments{s.dir}.list()
 	if err != nil {
 		return err
@@ -87,7 +110,7 @@ func (s *Spool) shut() {
 		s.file.Close()
 		s.file = nil
 		s.total += s.size
-		s.size = 0
+		s.size, s.within = 0, false
 	}
 }
 
