@@ -95,11 +95,11 @@ func (b *logBatch) check(list string) error {
 		return err
 	}
 	if n := len(b.Events); n == 0 || n > wire.MaxLogEvents {
-		kind := fleet.Invalid
+		err := fleet.FieldErrorf(list, "send 1 to %d %s at once, not %d", wire.MaxLogEvents, list, n)
 		if n > 0 {
-			kind = fleet.TooLarge
+			err.Kind = fleet.TooLarge
 		}
-		return &fleet.Error{Kind: kind, Field: list, Message: "send 1 to 10,000 " + list + " at once"}
+		return err
 	}
 	return nil
 }
@@ -115,18 +115,19 @@ func checkSource(s string) error {
 		ok = ok && ('a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '.' || c == '_' || c == '-')
 	}
 	if !ok {
-		return fleet.FieldErrorf("source", "source says where the lines were written, such as agent, console or boot: at most %d of a-z, 0-9, '.', '_' and '-', and not %s", longest, ownSource)
+		return fleet.FieldErrorf("source", "source says where the lines were written, such as agent, console or boot: "+
+			"at most %d of a-z, 0-9, '.', '_' and '-', and not %s", longest, ownSource)
 	}
 	return nil
 }
 
 // hash is of some of a batch's events, nil if there are none.
 func (b *logBatch) hash(of func(wire.LogEvent) bool, origin ...string) []byte {
-	h, any := sha256.New(), false
+	h, some := sha256.New(), false
 	write(h, append([]string{b.Source}, origin...)...)
 	for _, e := range b.Events {
 		if of(e) {
-			any = true
+			some = true
 			at := ""
 			if !e.Time.IsZero() {
 				at = e.Time.UTC().Format(time.RFC3339Nano)
@@ -134,7 +135,7 @@ func (b *logBatch) hash(of func(wire.LogEvent) bool, origin ...string) []byte {
 			write(h, e.ID, at, e.Message)
 		}
 	}
-	if !any {
+	if !some {
 		return nil
 	}
 	return h.Sum(nil)

@@ -84,7 +84,7 @@ func text(t *testing.T, e ast.Expr) string {
 	t.Helper()
 	paths := map[string]string{
 		"PathStartup": wire.PathStartup, "PathCRDResult": wire.PathCRDResult, "PathStatus": wire.PathStatus,
-		"PathGPU": wire.PathGPU, "PathInUse": wire.PathInUse, "PathMetrics": wire.PathMetrics,
+		"PathGPU": wire.PathGPU, "PathInUse": wire.PathInUse, "PathMetrics": wire.PathMetrics, "PathLogs": wire.PathLogs,
 	}
 	switch e := e.(type) {
 	case *ast.BasicLit:

@@ -49,9 +49,9 @@ func split(text string, like Line, secrets *Masker) []Line {
 		}
 		raw, rest, more := strings.Cut(text, "\n")
 		// Secrets go before the end of the line does, and before anything is read from it.
-		clear := secrets.Mask(clean(raw))
-		line := Line{At: like.At, Level: like.Level, Text: cut(clear)}
-		if level := levelOf(clear); level != fleet.LevelNone && like.Level == fleet.LevelNone {
+		shown := secrets.Mask(clean(raw))
+		line := Line{At: like.At, Level: like.Level, Text: cut(shown)}
+		if level := levelOf(shown); level != fleet.LevelNone && like.Level == fleet.LevelNone {
 			line.Level = level
 		} else if len(lines) > 0 && like.Level == fleet.LevelNone {
 			line.Level = lines[0].Level

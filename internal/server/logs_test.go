@@ -140,7 +140,7 @@ func TestLogs_BadBatches(t *testing.T) {
 		says   string
 	}{
 		`{}`: {400, "events", "send hostname"},
-		`{"hostname":"vm-1","source":"x","events":[]}`:                              {400, "events", "1 to 10,000"},
+		`{"hostname":"vm-1","source":"x","events":[]}`:                              {400, "events", "1 to 10000"},
 		`{"source":"x","events":[{"message":"m"}]}`:                                 {400, "hostname", "required"},
 		`{"hostname":"VM 1","source":"x","events":[{"message":"m"}]}`:               {400, "hostname", "valid"},
 		`{"hostname":"vm-1","source":"A b","events":[{"message":"m"}]}`:             {400, "source", "at most 32"},
@@ -160,7 +160,7 @@ func TestLogs_BadBatches(t *testing.T) {
 		`{"log_group":"g","log_stream":"a/vm-2","messages":["m"]}`:                  {403, "", "another VM"},
 		`[]`: {400, "", "object"},
 		`{"hostname":"vm-1","source":"x","events":[{"message":"` + strings.Repeat(`x\n`, 150) + `"}],`: {400, "", "ends too early"},
-		string(many): {413, "events", "10,000"},
+		string(many): {413, "events", "1 to 10000 events at once, not 10001"},
 		`{"hostname":"vm-1","source":"x","events":[` + strings.Repeat(`{"message":"`+strings.Repeat(`\n`, 9000)+`"},`, 12) + `{"message":""}]}`: {413, "", "100,000 lines"},
 		`{"hostname":"vm-1","source":"x","events":[{"message":"` + strings.Repeat("x", wire.MaxLogBytes) + `"}]}`:                               {413, "", "8388608 bytes"},
 	} {

@@ -131,9 +131,9 @@ func (s *Store) LogTail(ctx context.Context, vm int64, bytes int) (lines []LogLi
 		if page, err = s.LogLines(ctx, vm, q); err != nil {
 			return nil, false, err
 		}
-		for i := len(page) - 1; i >= 0; i-- {
-			q.Before = page[i].Cursor
-			if bytes -= len(page[i].Text) + 1; bytes < 0 {
+		for i, l := range slices.Backward(page) {
+			q.Before = l.Cursor
+			if bytes -= len(l.Text) + 1; bytes < 0 {
 				page, older = page[i+1:], true
 				break
 			}
