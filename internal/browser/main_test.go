@@ -65,6 +65,9 @@ func TestBrowser(t *testing.T) {
 		{"the organiser launches, mends and destroys", organiserLaunches},
 		{"the organiser enters AWS credentials", organiserEntersCredentials},
 		{"by keyboard alone", byKeyboard},
+		{"the organiser reads logs", organiserReadsLogs},
+		{"a long log", longLog},
+		{"a log without script", logWithoutScript},
 	} {
 		t.Run(story.name, func(t *testing.T) {
 			t.Parallel()

@@ -58,8 +58,8 @@ func TestLog(t *testing.T) {
 		store.NewLogLine{Text: "all is well", Level: fleet.LevelInfo}, store.NewLogLine{Text: "disk Nearly full, NEARLY", Level: fleet.LevelWarn},
 		store.NewLogLine{Text: "next day", At: time.Date(2026, 5, 5, 0, 0, 0, 0, time.UTC)})
 	page := admin.get("/admin/logs/vm-1").want(http.StatusOK).wantCount("#log li", 4).wantCount("#log .day", 2).wantCount("#log script", 0).wantCount(".empty", 0)
-	page.wantText("#log li.error .text", "<script>alert(1)</script> & more").wantText("#log li.error .level", "error").wantText("#log li.error .source", "boot")
-	page.wantText("#log li.error time", "12:00:00.000").wantText("#log li:first-child .day", "Mon 4 May 2026")
+	page.wantText("#log li.is-error .text", "<script>alert(1)</script> & more").wantText("#log li.is-error .level", "error").wantText("#log li.is-error .source", "boot")
+	page.wantText("#log li.is-error time", "12:00:00.000").wantText("#log li:first-child .day", "Mon 4 May 2026")
 	page.wantCount(`nav a[href="/admin/logs"][aria-current=page]`, 1).wantCount(`.logbox[data-stream]`, 1).wantCount("a.older", 0).wantCount("a[rel=next]", 0)
 
 	admin.get("/admin/logs/vm-1?q=nearly").wantCount("#log li", 1).wantCount("#log mark", 2).wantText("#log .text", "disk Nearly full, NEARLY").wantCount(`input[name=q][value=nearly]`, 1)
@@ -80,7 +80,7 @@ func TestLog(t *testing.T) {
 			t.Errorf("%s has no link to the log", path)
 		}
 	}
-	admin.get("/admin/instances/vm-1").wantCount("#tail li", 4).wantText("#tail li.error .text", "<script>")
+	admin.get("/admin/instances/vm-1").wantCount("#tail li", 4).wantText("#tail li.is-error .text", "<script>")
 }
 
 // A long log is read page by page, in both directions, and each line has an address.
@@ -139,7 +139,7 @@ func TestLog_Live(t *testing.T) {
 	address := admin.get("/admin/logs/vm-1").attr(".logbox", "data-stream")
 	live := admin.listen(address)
 	s.writes("vm-1", store.NewLogLine{Text: "<b>new</b>", Level: fleet.LevelError})
-	live.next("lines").wantCount("li", 1).wantText("li.error .text", "<b>new</b>")
+	live.next("lines").wantCount("li", 1).wantText("li.is-error .text", "<b>new</b>")
 	s.writes("vm-1", store.NewLogLine{Text: "five"}, store.NewLogLine{Text: "six"})
 	live.next("lines").wantCount("li", 2)
 	live.stop()

@@ -29,15 +29,22 @@
     })
   }
 
-  // A line says its day where that begins, by this computer's clock and as the lines stand now.
-  function markDays() {
-    var last = ''
-    log.querySelectorAll('li').forEach(function (line) {
-      var time = line.querySelector('time')
-      if (!time) return
-      var day = new Date(time.getAttribute('datetime')).toDateString()
+  var days = new Intl.DateTimeFormat('en-GB', { weekday: 'short', day: 'numeric', month: 'short', year: 'numeric' })
+
+  // The moment at which a line's day begins, as a number; nothing for what is no line.
+  function dayOf(line) {
+    var time = line && line.querySelector('time')
+    return time ? new Date(time.getAttribute('datetime')).setHours(0, 0, 0, 0) : null
+  }
+
+  // A line says its day where that begins, by this computer's clock.
+  function markDays(line) {
+    var before = line && dayOf(line.previousElementSibling)
+    for (; line; line = line.nextElementSibling) {
+      var day = dayOf(line)
+      if (day === null) continue
       var shown = line.querySelector('.day')
-      if (day === last) {
+      if (day === before) {
         if (shown) shown.remove()
       } else {
         if (!shown) {
@@ -45,10 +52,10 @@
           shown.className = 'day'
           line.prepend(shown)
         }
-        if (shown.textContent !== day) shown.textContent = day
+        shown.textContent = days.format(day).replace(',', '')
       }
-      last = day
-    })
+      before = day
+    }
   }
 
   function linesIn(html) {
@@ -59,7 +66,7 @@
   }
 
   localise(log)
-  markDays()
+  markDays(log.firstElementChild)
 
   // Wrapping is remembered.
   function setWrap(on) {
@@ -129,7 +136,7 @@
       var lines = linesIn(page.getElementById('log').innerHTML)
       var from = log.scrollHeight - log.scrollTop
       log.prepend(lines)
-      markDays()
+      markDays(log.firstElementChild)
       log.scrollTop = log.scrollHeight - from
       var older = page.querySelector('.logbox').dataset.older
       var link = box.querySelector('.older')
@@ -152,7 +159,7 @@
 
   // New lines, as they come. The browser connects again by itself, and says where it was.
   if (box.dataset.stream) {
-    setFollow(!log.querySelector('.marked') && !new URLSearchParams(location.search).has('at'))
+    setFollow(!log.querySelector('.marked') && !new URLSearchParams(location.search).get('at'))
     var source = new EventSource(box.dataset.stream)
     source.addEventListener('lines', function (event) {
       var lines = linesIn(event.data)
@@ -166,7 +173,9 @@
         showWaiting()
         if (waiting > most) return // they are only counted; the button leads to them
       }
+      var added = lines.firstElementChild
       log.append(lines)
+      markDays(added)
       while (follow.checked && log.children.length > most) log.firstElementChild.remove()
       if (follow.checked) {
         var first = log.querySelector('li[id]')
@@ -174,17 +183,11 @@
         older.set('before', first.id.slice(1))
         box.dataset.older = location.pathname + '?' + older
       }
-      markNewDays()
       if (follow.checked) toEnd()
     })
     source.onopen = function () { state.textContent = 'Live' }
     source.onerror = function () { state.textContent = 'Connecting again …' }
     window.addEventListener('pagehide', function () { source.close() })
-  }
-
-  // All days again only where one may have begun.
-  function markNewDays() {
-    if (log.querySelectorAll('.day').length > 1 || log.lastElementChild.querySelector('.day')) markDays()
   }
 
   // A link to a line is copied as well as followed.
