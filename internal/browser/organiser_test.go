@@ -16,7 +16,7 @@ func (p *page) row(hostname string, texts ...string) {
 	p.t.Helper()
 	for _, text := range texts {
 		p.until(fmt.Sprintf("%q in the line of %s", text, hostname), fmt.Sprintf(
-			`[...document.querySelectorAll('tr')].some(r => r.cells[0].innerText.trim() === %q && r.innerText.includes(%q))`, hostname, text))
+			`[...document.querySelectorAll('tr')].some(r => r.cells[0].innerText.trim().split(/\s/)[0] === %q && r.innerText.includes(%q))`, hostname, text))
 	}
 }
 
