@@ -16,6 +16,16 @@ say() {
 	printf 'client: %s\n' "$*"
 }
 
+# Sends what is printed from here on not only to Docker's log (3 and 4) but also to
+# where the agent takes it from, unless CloudWatch has it.
+tee_console() {
+	exec 3>&1 4>&2
+	case ${LABLINK_SHIP_LOGS:-true} in 0 | [Ff] | false | False | FALSE) return 0 ;; esac
+	exec > >(exec lablink tee-console) 2>&1
+	console=$!
+	trap 'kill "$console" && wait "$console"' EXIT # it copies what it has before it ends
+}
+
 # Runs a command as the desktop's user, in their home.
 as_user() {
 	(cd "$home" && exec setpriv --reuid="$user" --regid="$user" --init-groups -- env -u LABLINK_TOKEN_FILE \
@@ -117,11 +127,12 @@ main() {
 	local began=$SECONDS
 	: "${ALLOCATOR_URL:?}" "${VM_NAME:?}" "${LABLINK_STATE_DIR:?}"
 	tidy
+	tee_console
 	keep_desktop & # before all that takes long: after a reboot somebody may wait for it
 	clone
 	customize
 	say "prepared in $((SECONDS - began)) seconds"
-	exec lablink agent
+	exec lablink agent >&3 2>&4 3>&- 4>&- # which sends its own log by itself
 }
 
 main

@@ -190,6 +190,10 @@ func TestBoot_Container(t *testing.T) {
 			if got := reports[len(reports)-1].Reason; got != test.reason {
 				t.Errorf("the reason is %q", got)
 			}
+			// Its agent would report later that the VM works.
+			if stopped := len(v.calls("docker stop")) > 0; stopped != (name == "is unhealthy") {
+				t.Errorf("docker stop: %v", stopped)
+			}
 		})
 	}
 }

@@ -36,7 +36,7 @@ func (s settings) with(more settings) settings {
 func usual(allocator string) settings {
 	return settings{
 		"hostname": "lablink-vm-1", "token": bootToken, "allocator_url": allocator, "image": "example.org/client:1", "repository": "",
-		"software": "sleap", "gpu": false, "region": "us-west-2", "log_group": "lablink-cloud-init-test", "startup_script": "",
+		"software": "sleap", "gpu": false, "region": "us-west-2", "log_group": "lablink-cloud-init-test", "ship_logs": false, "startup_script": "",
 		"startup_on_error": "continue",
 	}
 }

@@ -32,7 +32,7 @@ func TestBoot_DockerRun(t *testing.T) {
 		"--env LABLINK_TOKEN_FILE=/etc/lablink/agent-token",
 		"--env ALLOCATOR_URL=" + rec.URL + " --env ALLOCATOR_HOST=127.0.0.1 --env VM_NAME=lablink-vm-1 --env SUBJECT_SOFTWARE=sleap",
 		"--env TUTORIAL_REPO_TO_CLONE=https://example.org/tutorial.git --env CLOUD_INIT_LOG_GROUP=lablink-cloud-init-test",
-		"--env AWS_REGION=us-west-2 --env STARTUP_ON_ERROR=fail example.org/client:1",
+		"--env AWS_REGION=us-west-2 --env LABLINK_SHIP_LOGS=false --env STARTUP_ON_ERROR=fail example.org/client:1",
 	}, " ")
 	if run := v.calls("docker run"); len(run) != 1 || strings.Join(run[0], " ") != want {
 		t.Errorf("docker is called with\n%s\nwant\n%s", run, want)

@@ -14,6 +14,7 @@ import (
 
 	"lablink/internal/agent/simhost"
 	"lablink/internal/fleet"
+	"lablink/internal/store"
 	"lablink/internal/testkit"
 )
 
@@ -95,7 +96,9 @@ func TestBoot_Whole(t *testing.T) {
 	a, s, row := allocator(t)
 	v := newVM(t, false)
 	v.container(testkit.Program(t))
-	out, code := v.boot(s)
+	v.mkdir("root/var/log")
+	v.write("root/var/log/cloud-init-output.log", "cloud-init says this\n")
+	out, code := v.boot(s.with(settings{"ship_logs": true}))
 	if code != 0 {
 		t.Fatalf("exit code %d:\n%s\nthe container:\n%s", code, out, v.read("logs"))
 	}
@@ -128,6 +131,56 @@ func TestBoot_Whole(t *testing.T) {
 	testkit.Eventually(t, "the VM to be free again", func() bool { return row().Free() })
 	if logs := v.read("logs"); strings.Contains(logs, fmt.Sprint(s["token"])) || !strings.Contains(logs, "Chrome Remote Desktop has ended with code 0") {
 		t.Errorf("the container wrote\n%s", logs)
+	}
+	for source, text := range map[string]string{
+		"boot": "cloud-init says this", "console": "Chrome Remote Desktop has ended with code 0", "agent": "the agent has started",
+	} {
+		testkit.Eventually(t, "the log "+source, func() bool {
+			return slices.ContainsFunc(vmLog(t, a), func(l store.LogLine) bool { return l.Source == source && strings.Contains(l.Text, text) })
+		})
+	}
+	for _, l := range vmLog(t, a) {
+		if l.Source == "console" && strings.Contains(l.Text, "the agent has started") {
+			t.Errorf("the agent's log is there twice")
+		}
+	}
+}
+
+// vmLog is all of the VM's log.
+func vmLog(t *testing.T, a *testkit.Allocator) (lines []store.LogLine) {
+	t.Helper()
+	vm, err := a.Store.LogVM(t.Context(), "lablink-vm-1")
+	if err == nil {
+		err = a.Store.EachLogLine(t.Context(), vm.ID, store.LogQuery{}, func(l store.LogLine) error {
+			lines = append(lines, l)
+			return nil
+		})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return lines
+}
+
+// Where CloudWatch has what the container writes, the agent sends the boot log alone.
+func TestBoot_CloudWatch(t *testing.T) {
+	t.Parallel()
+	a, s, _ := allocator(t)
+	v := newVM(t, false)
+	v.container(testkit.Program(t))
+	v.mkdir("root/var/log")
+	v.write("root/var/log/cloud-init-output.log", "cloud-init says this\n")
+	if out, code := v.boot(s); code != 0 {
+		t.Fatalf("exit code %d:\n%s\nthe container:\n%s", code, out, v.read("logs"))
+	}
+	testkit.Eventually(t, "the boot log", func() bool { return len(vmLog(t, a)) > 0 })
+	for _, l := range vmLog(t, a) {
+		if l.Source != "boot" {
+			t.Errorf("it sends %+v", l)
+		}
+	}
+	if !strings.Contains(v.read("logs"), "prepared in") {
+		t.Errorf("the container wrote\n%s", v.read("logs"))
 	}
 }
 

@@ -26,6 +26,12 @@ type client struct {
 // log is what the container has written.
 func (c *client) log() string { c.t.Helper(); return c.read("log") }
 
+// says waits until the container has written a text.
+func (c *client) says(text string) {
+	c.t.Helper()
+	testkit.Eventually(c.t, fmt.Sprintf("the container to say %q", text), func() bool { return strings.Contains(c.log(), text) })
+}
+
 // newClient is a container with a stub of the agent.
 func newClient(t *testing.T, allocator string, env ...string) *client {
 	t.Helper()
@@ -35,6 +41,7 @@ func newClient(t *testing.T, allocator string, env ...string) *client {
 		t.Fatal(err)
 	}
 	c.container(agent)
+	c.link(testkit.Program(t), "image/bin/real-lablink")
 	c.mkdir("image/docker_scripts")
 	c.mkdir("image/etc/lablink")
 	c.write("image/docker_scripts/custom-startup.sh", "")
@@ -140,9 +147,7 @@ func TestClient_Agent(t *testing.T) {
 			t.Errorf("the agent did not get %s", want)
 		}
 	}
-	if !strings.Contains(c.log(), "prepared in") {
-		t.Errorf("it says\n%s", c.log())
-	}
+	c.says("prepared in")
 	if err := os.Remove(c.path("opt/google/chrome-remote-desktop/start-host")); err != nil {
 		t.Fatal(err)
 	}
@@ -153,6 +158,38 @@ func TestClient_Agent(t *testing.T) {
 	c.kill()
 	if c.healthy() {
 		t.Errorf("it is healthy without process %d", pid)
+	}
+}
+
+// What the container prints waits for the agent, unless somebody else has it.
+func TestClient_Console(t *testing.T) {
+	t.Parallel()
+	for ship, want := range map[string]bool{"": true, "true": true, "false": false, "0": false} {
+		t.Run(ship, func(t *testing.T) {
+			t.Parallel()
+			c := newClient(t, "http://127.0.0.1:1", "LABLINK_SHIP_LOGS="+ship)
+			c.write("image/docker_scripts/custom-startup.sh", "echo to standard output; echo to standard error >&2")
+			for range 2 { // also after a restart
+				c.await()
+				c.says("to standard error")
+				c.says("prepared in")
+			}
+			kept := ""
+			files, err := filepath.Glob(c.path("var/lib/lablink-agent/lablink-vm-1.logs/console/*"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, file := range files {
+				data, err := os.ReadFile(file)
+				if err != nil {
+					t.Fatal(err)
+				}
+				kept += string(data)
+			}
+			if n := map[bool]int{true: 2}[want]; strings.Count(kept, "to standard output\nto standard error\n") != n || strings.Count(kept, "prepared in") != n {
+				t.Errorf("what is kept:\n%s", kept)
+			}
+		})
 	}
 }
 
@@ -183,7 +220,8 @@ func TestClient_Clone(t *testing.T) {
 	} {
 		c := newClient(t, "http://127.0.0.1:1", "TUTORIAL_REPO_TO_CLONE="+repository)
 		c.await()
-		if !strings.Contains(c.log(), says) || exists(c.path("home/client/pwned")) {
+		c.says(says)
+		if exists(c.path("home/client/pwned")) {
 			t.Errorf("%s: it says\n%s", repository, c.log())
 		}
 	}
@@ -217,6 +255,9 @@ func TestClient_StartupScript(t *testing.T) {
 				if exit, _ := errors.AsType[*exec.ExitError](err); exit == nil || exit.ExitCode() != test.code || exists(c.path("agent")) {
 					t.Errorf("it ends with %v", err)
 				}
+			}
+			if test.code == 0 {
+				c.says("prepared in")
 			}
 			if says := strings.ReplaceAll(test.says, "HOME", c.path("home/client")); !strings.Contains(c.log(), says) || strings.Contains(c.log(), bootToken) {
 				t.Errorf("it says\n%s", c.log())
@@ -289,9 +330,7 @@ func TestClient_Desktop(t *testing.T) {
 		c.write("image/home/client/ends-with", code)
 		c.configure("with code " + code)
 		starts(before + 2)
-		if want := "Chrome Remote Desktop has ended with code " + code; !strings.Contains(c.log(), want) {
-			t.Errorf("it says\n%s", c.log())
-		}
+		c.says("Chrome Remote Desktop has ended with code " + code)
 		stop()
 	}
 }

@@ -32,6 +32,7 @@ module "boot" {
   gpu              = var.vms[each.key].gpu
   region           = var.region
   log_group        = var.log_group
+  ship_logs        = var.create_log_group && var.log_processor_arn == "" # else somebody brings them from CloudWatch
   startup_script   = var.startup_script
   startup_on_error = var.startup_on_error
 }

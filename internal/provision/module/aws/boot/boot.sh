@@ -14,6 +14,7 @@ root=${BOOT_ROOT-} # in front of all paths; empty but for tests
 etc=$root/etc/lablink
 state=$root/var/lib/lablink-agent
 container=lablink-client
+boot_log=/var/log/cloud-init-output.log # of this script, among others
 
 step="getting ready" # what it is at, should it end unexpectedly
 reason=              # why it cannot go on
@@ -169,22 +170,24 @@ write_files() {
 }
 
 run_container() {
-	local host=${BOOT_ALLOCATOR#*://}
+	local host=${BOOT_ALLOCATOR#*://} log=()
+	[ ! -f "$root$boot_log" ] || log=(--mount "type=bind,source=$root$boot_log,target=$boot_log,readonly")
 	docker rm --force "$container" >/dev/null 2>&1 || true
 	# Log lines wait in a buffer, so that the desktop never waits for CloudWatch.
-	# Browsers need more shared memory than the usual 64 MB.
+	# Browsers need more shared memory than the usual 64 MB. What CloudWatch never has,
+	# or nobody would fetch from there, the agent sends to the allocator.
 	docker run --detach --name "$container" --restart unless-stopped --network host --shm-size 1g "${gpu[@]}" \
 		--log-driver awslogs --log-opt awslogs-region="$BOOT_REGION" --log-opt awslogs-group="$BOOT_LOG_GROUP" \
 		--log-opt awslogs-stream="$BOOT_HOSTNAME" --log-opt awslogs-create-group=false \
 		--log-opt mode=non-blocking --log-opt max-buffer-size=4m \
 		--mount type=bind,source="$etc/docker_scripts",target=/docker_scripts,readonly \
 		--mount type=bind,source="$etc/agent-token",target=/etc/lablink/agent-token,readonly \
-		--mount type=bind,source="$state",target=/var/lib/lablink-agent \
+		--mount type=bind,source="$state",target=/var/lib/lablink-agent "${log[@]}" \
 		--env LABLINK_TOKEN_FILE=/etc/lablink/agent-token \
 		--env ALLOCATOR_URL="$BOOT_ALLOCATOR" --env ALLOCATOR_HOST="${host%%[:/]*}" --env VM_NAME="$BOOT_HOSTNAME" \
 		--env SUBJECT_SOFTWARE="$BOOT_SOFTWARE" --env TUTORIAL_REPO_TO_CLONE="$BOOT_REPOSITORY" \
 		--env CLOUD_INIT_LOG_GROUP="$BOOT_LOG_GROUP" --env AWS_REGION="$BOOT_REGION" \
-		--env STARTUP_ON_ERROR="$BOOT_STARTUP_ON_ERROR" \
+		--env LABLINK_SHIP_LOGS="$BOOT_SHIP_LOGS" --env STARTUP_ON_ERROR="$BOOT_STARTUP_ON_ERROR" \
 		"$BOOT_IMAGE"
 }
 
@@ -196,7 +199,7 @@ last_words() {
 # Waits until the container works: until it is healthy, if its image can tell, else
 # until it has stayed up for a moment. A startup script may take long.
 await_container() {
-	local try up=0 now
+	local try up=0 now words
 	for ((try = 1; try <= 360; try++)); do
 		sleep 5
 		now=$(docker inspect --format '{{.State.Status}} {{.RestartCount}} {{if .State.Health}}{{.State.Health.Status}}{{end}}' \
@@ -208,7 +211,11 @@ await_container() {
 			[ "$up" -lt 3 ] || return 0
 			;;
 		"running 0 starting" | "created 0 "* | unknown:*) ;;
-		"running 0 unhealthy") fail "the client container is unhealthy: $(last_words)" ;;
+		"running 0 unhealthy")
+			words=$(last_words)
+			docker stop "$container" >/dev/null 2>&1 || true # its agent would say later that the VM works
+			fail "the client container is unhealthy: $words"
+			;;
 		*) fail "the client container has ended with code $(docker inspect --format '{{.State.ExitCode}}' "$container" || true): $(last_words)" ;;
 		esac
 	done

@@ -51,6 +51,11 @@ variable "log_group" {
   type        = string
 }
 
+variable "ship_logs" {
+  description = "Whether the client's agent sends what the client writes to the allocator. False: it gets there through CloudWatch."
+  type        = bool
+}
+
 variable "startup_script" {
   description = "Content of the script that the client runs when it starts."
   type        = string
@@ -72,6 +77,7 @@ locals {
     BOOT_GPU              = tostring(var.gpu)
     BOOT_REGION           = var.region
     BOOT_LOG_GROUP        = var.log_group
+    BOOT_SHIP_LOGS        = tostring(var.ship_logs)
     BOOT_STARTUP_ON_ERROR = var.startup_on_error
     BOOT_STARTUP_SCRIPT   = base64gzip(var.startup_script)
   }
