@@ -107,7 +107,7 @@ func TestAWSCredentials_Replicas(t *testing.T) {
 	t.Setenv("AWS_EC2_METADATA_DISABLED", "true")
 	a, _, keys := onAWS(t, testkit.ServeOptions{})
 	r := a.Do(t.Context(), testkit.Request{Method: http.MethodGet, Path: "/admin/aws", Admin: true})
-	if r.Status != http.StatusOK || strings.Contains(r.Body, "aws_secret_access_key") || !strings.Contains(r.Body, "They would not know of credentials") {
+	if r.Status != http.StatusOK || strings.Contains(r.Body, "aws_secret_access_key") || !strings.Contains(r.Body, "they would not know of the credentials") {
 		t.Errorf("page: %d %s", r.Status, r.Body)
 	}
 	for _, path := range []string{setAWS, unsetAWS} {
