@@ -77,6 +77,13 @@ func (s *Store) LogHead(ctx context.Context, vm int64) (cursor int64, err error)
 	return cursor, err
 }
 
+// CountLogLines returns how many lines fit a query, whatever its limit.
+func (s *Store) CountLogLines(ctx context.Context, vm int64, q LogQuery) (n int64, err error) {
+	where, args := q.where(vm)
+	err = s.pool.QueryRow(ctx, `SELECT count(*) FROM vm_logs WHERE `+where, args...).Scan(&n)
+	return n, err
+}
+
 const logColumns = `id, at, arrived, level, source, text`
 
 func scanLogLine(row pgx.CollectableRow) (LogLine, error) {

@@ -16,8 +16,9 @@ const logBurst = 1000
 
 // logNews is what a live page adds to its end.
 type logNews struct {
-	Gap  string // address of lines that were left out before these, "" if none were
-	Rows []logRow
+	Skipped int64  // lines that were left out before these
+	Gap     string // where they are
+	Rows    []logRow
 }
 
 // logReader follows the end of a log.
@@ -98,6 +99,11 @@ func (l *logReader) read(ctx context.Context) (fragment string, err error) {
 	news := logNews{}
 	if len(lines) > logBurst {
 		lines = lines[1:]
+		count, err := l.w.store.CountLogLines(ctx, l.vm, q)
+		if err != nil {
+			return "", err
+		}
+		news.Skipped = count - logBurst
 		news.Gap = l.filter.address(l.path, "after", strconv.FormatInt(l.cursor, 10))
 	}
 	l.cursor = head

@@ -156,7 +156,7 @@ func TestLog_Live(t *testing.T) {
 	flood := admin.listen("/admin/logs/vm-1/events?after=" + strconv.FormatInt(cursors[0], 10))
 	flood.next("lines")
 	s.writes("vm-1", numbered(1500)...)
-	gap := flood.next("lines").wantCount("li.gap", 1).wantCount("li[id]", 1000).wantText("li:last-child .text", "line 1500")
+	gap := flood.next("lines").wantText("li.gap", "500 lines that came before").wantCount("li[id]", 1000).wantText("li:last-child .text", "line 1500")
 	admin.get(gap.attr("li.gap a", "href")).want(http.StatusOK).wantText("#log li:first-child .text", "line 0001")
 }
 

@@ -16,7 +16,10 @@
 
   // Times of this computer, in the place of UTC.
   var zone = (Intl.DateTimeFormat().resolvedOptions().timeZone || '').replace(/_/g, ' ')
-  document.getElementById('offset').value = String(new Date().getTimezoneOffset())
+  document.querySelector('.filter').addEventListener('submit', function () {
+    var at = new Date(document.getElementById('at').value) // clocks change twice a year
+    document.getElementById('offset').value = String((isNaN(at) ? new Date() : at).getTimezoneOffset())
+  })
   if (zone) document.querySelectorAll('.zone').forEach(function (e) { e.textContent = zone })
 
   function two(n, width) { return String(n).padStart(width || 2, '0') }
@@ -73,9 +76,11 @@
     wrap.checked = on
     log.classList.toggle('wrapped', on)
   }
-  setWrap(localStorage.getItem('log.wrap') !== 'no')
+  var remembered = null
+  try { remembered = localStorage.getItem('log.wrap') } catch { /* the browser keeps nothing for this site */ }
+  setWrap(remembered !== 'no')
   wrap.addEventListener('change', function () {
-    localStorage.setItem('log.wrap', wrap.checked ? 'yes' : 'no')
+    try { localStorage.setItem('log.wrap', wrap.checked ? 'yes' : 'no') } catch { /* then it is forgotten */ }
     setWrap(wrap.checked)
     if (follow.checked) toEnd()
   })
@@ -96,11 +101,13 @@
       toEnd()
     }
   }
-  follow.addEventListener('change', function () { setFollow(follow.checked) })
-  more.addEventListener('click', function () {
+  // Lines that were only counted have to be loaded.
+  function goOn() {
     if (waiting > most) location.href = location.pathname + filterOnly()
     else setFollow(true)
-  })
+  }
+  follow.addEventListener('change', function () { if (follow.checked) goOn() })
+  more.addEventListener('click', goOn)
 
   // The address with the filter, but without a place in the log.
   function filterOnly() {
@@ -157,37 +164,55 @@
     })
   }
 
-  // New lines, as they come. The browser connects again by itself, and says where it was.
-  if (box.dataset.stream) {
-    setFollow(!log.querySelector('.marked') && !new URLSearchParams(location.search).get('at'))
-    var source = new EventSource(box.dataset.stream)
+  function take(html) {
+    var lines = linesIn(html)
+    if (empty) {
+      empty.remove()
+      empty = null
+    }
+    if (!follow.checked) {
+      waiting += lines.querySelectorAll('li[id]').length
+      showWaiting()
+      if (waiting > most) return // they are only counted; the button leads to them
+    }
+    var added = lines.firstElementChild
+    log.append(lines)
+    markDays(added)
+    if (follow.checked) {
+      forgetOldest()
+      toEnd()
+    }
+  }
+
+  function forgetOldest() {
+    if (log.children.length <= most) return
+    while (log.children.length > most) log.firstElementChild.remove()
+    var older = new URLSearchParams(filterOnly())
+    older.set('before', log.querySelector('li[id]').id.slice(1))
+    box.dataset.older = location.pathname + '?' + older
+  }
+
+  // New lines, as they come. A browser whose connection is cut connects again by itself, and says where it was; after an
+  // answer that is an error it does not.
+  var last = null
+  function listen() {
+    var address = new URL(box.dataset.stream, location.href)
+    if (last) address.searchParams.set('after', last)
+    var source = new EventSource(address)
     source.addEventListener('lines', function (event) {
-      var lines = linesIn(event.data)
-      var count = lines.querySelectorAll('li').length
-      if (empty) {
-        empty.remove()
-        empty = null
-      }
-      if (!follow.checked) {
-        waiting += count
-        showWaiting()
-        if (waiting > most) return // they are only counted; the button leads to them
-      }
-      var added = lines.firstElementChild
-      log.append(lines)
-      markDays(added)
-      while (follow.checked && log.children.length > most) log.firstElementChild.remove()
-      if (follow.checked) {
-        var first = log.querySelector('li[id]')
-        var older = new URLSearchParams(filterOnly())
-        older.set('before', first.id.slice(1))
-        box.dataset.older = location.pathname + '?' + older
-      }
-      if (follow.checked) toEnd()
+      last = event.lastEventId
+      take(event.data)
     })
     source.onopen = function () { state.textContent = 'Live' }
-    source.onerror = function () { state.textContent = 'Connecting again …' }
+    source.onerror = function () {
+      state.textContent = 'Connecting again …'
+      if (source.readyState === EventSource.CLOSED) setTimeout(listen, 3000)
+    }
     window.addEventListener('pagehide', function () { source.close() })
+  }
+  if (box.dataset.stream) {
+    setFollow(!log.querySelector('.marked') && !new URLSearchParams(location.search).get('at'))
+    listen()
   }
 
   // A link to a line is copied as well as followed.
