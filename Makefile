@@ -32,6 +32,10 @@ deps: ## Install what is missing: PostgreSQL, Chromium, a C compiler, curl, moto
 build: ## Build bin/lablink
 	go build -ldflags '$(LDFLAGS)' -o bin/ ./cmd/...
 
+.PHONY: logproc
+logproc: ## Build the log processor for AWS Lambda: bin/lablink-logproc-arm64.zip and -amd64.zip
+	go run ./internal/lambdazip -o bin
+
 .PHONY: demo
 demo: build ## Show LabLink at work on this machine (ARGS=--once plays a participant, then ends)
 	@scripts/install-deps postgresql terraform

@@ -19,6 +19,7 @@ func main() {
 		os.Exit(2)
 	}
 	logger := slog.New(slog.NewJSONHandler(os.Stdout, nil))
+	slog.SetDefault(logger) // aws-lambda-go prints by package log
 	config, warnings, err := logship.Configure(os.Getenv)
 	for _, w := range warnings {
 		logger.Warn(w)

@@ -77,6 +77,7 @@ func (s *Shipper) post(ctx context.Context, batch any, n *counts) error {
 		if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= wait {
 			return fmt.Errorf("%w; there is no time for another try", err)
 		}
+		s.logger.Warn("trying again", "error", err, "wait_milliseconds", wait.Milliseconds())
 		select {
 		case <-ctx.Done():
 			return err
