@@ -45,7 +45,7 @@ func TestDemo_Once(t *testing.T) {
 	out := p.out.String()
 	at := 0
 	for _, phase := range []string{
-		"The allocator answers", "Phase 1:", "Terraform made 2 VMs", "Phase 2: 2 VMs", "Phase 3:", "Phase 4:", "Phase 5:", "Still waiting: 1 VM",
+		"The allocator answers", "Phase 1:", "Terraform made 2 VMs", "Phase 2: 2 VMs", "Phase 3:", "Phase 4:", "Phase 5:", "Still waiting: 1 VM", "Logs:",
 		"Destroyed lablink-client-", "is untouched", "Destroyed all the others, 1 VM; nothing is left",
 	} {
 		next := strings.Index(out[at:], phase)

@@ -113,6 +113,9 @@ func (d *demo) play(ctx context.Context, began time.Time) error {
 	if err != nil {
 		return err
 	}
+	if err := d.readLog(ctx, seat.Hostname); err != nil {
+		return err
+	}
 	return d.playEnd(ctx, seat)
 }
 

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -16,6 +17,7 @@ import (
 	"lablink/internal/agent/simhost"
 	"lablink/internal/fleet"
 	"lablink/internal/store"
+	"lablink/internal/wire"
 )
 
 const (
@@ -162,6 +164,39 @@ func (d *demo) watch(ctx context.Context, limit time.Duration, what string, done
 		case <-tick.C:
 		}
 	}
+}
+
+// logTimeout is how long a line may take from the VM to whoever reads its log.
+const logTimeout = 10 * time.Second
+
+// readLog looks up what the VM's agent has written about the participant.
+func (d *demo) readLog(ctx context.Context, hostname string) error {
+	const line = "the result is reported"
+	began := time.Now()
+	client := &http.Client{Timeout: phaseTimeout}
+	defer client.CloseIdleConnections()
+	err := d.watch(ctx, logTimeout, fmt.Sprintf("%q in the log of %s", line, hostname), func() (bool, error) {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, d.url+wire.PathLogs+"/"+hostname, http.NoBody)
+		if err != nil {
+			return false, err
+		}
+		req.SetBasicAuth(d.user, d.password)
+		resp, err := client.Do(req)
+		if err != nil {
+			return false, err
+		}
+		defer func() { _ = resp.Body.Close() }() // only read from
+		body, err := io.ReadAll(resp.Body)
+		if err == nil && resp.StatusCode != http.StatusOK {
+			err = fmt.Errorf("GET %s answers %s: %s", req.URL.Path, resp.Status, body)
+		}
+		return strings.Contains(string(body), line), err
+	})
+	if err != nil {
+		return fmt.Errorf("logs: %w", err)
+	}
+	d.took("Logs: what "+hostname+"'s agent wrote about it is there to read", began)
+	return nil
 }
 
 // playEnd goes the way of an organiser when the workshop is over: destroys one VM

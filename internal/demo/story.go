@@ -38,6 +38,7 @@ What to do now
            Any other code that starts with 4/ works too; one with "expired" in it
            fails, as a code does that is too old, and "slow" takes its time.
   Watch    %[2]s/admin/instances as the organiser.
+  Logs     What a VM writes, live: %[2]s/admin/logs/lablink-client-1
   Launch   Ask for five more VMs at %[2]s/admin/create;
            the page of the operation shows how Terraform makes them.
   Destroy  One VM or all of them, at %[2]s/admin/instances/delete.

@@ -41,6 +41,7 @@ type follower struct {
 	events []event // taken from the reader, all of one file
 	bytes  int
 	most   int // events in a batch, fewer after a 413
+	ending bool
 
 	complaints map[string]complaint // by what cannot be done: why, as logged last
 }
@@ -65,6 +66,7 @@ func (f *follower) run(ctx context.Context) {
 	}
 	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), f.cfg.Timing.Stop)
 	defer cancel()
+	f.ending = true
 	for stop.Err() == nil {
 		f.fill(true)
 		if len(f.events) == 0 || f.deliver(stop) != nil {
@@ -185,7 +187,7 @@ func (f *follower) more() bool {
 }
 
 // deliver sends what was taken, again and again until it is accepted or refused
-// for good. Its error is the context's.
+// for good; at the end, only once. Its error says that it was neither.
 func (f *follower) deliver(ctx context.Context) error {
 	if f.r.cut > f.p.Offset && f.p.Cut != f.r.cut {
 		f.p.Cut = f.r.cut // before it is sent: afterwards the line may be longer
@@ -204,6 +206,8 @@ func (f *follower) deliver(ctx context.Context) error {
 			f.relieved()
 		case ctx.Err() != nil:
 			return ctx.Err()
+		case f.ending && status != http.StatusRequestEntityTooLarge && !final(status):
+			return err // the next start goes on from here
 		case status == http.StatusRequestEntityTooLarge && n > 1:
 			n = (n + 1) / 2
 			f.most = n

@@ -51,7 +51,7 @@ start() {
 	sh -c 'echo $$ >pid && exec "$@" 9<&-' sh \
 		env -i HOME="$home" PATH="$PATH" setsid "${VM_LABLINK:?}" agent \
 		--hostname "$VM_HOSTNAME" --allocator "${VM_ALLOCATOR:?}" --token-file "$home/token" \
-		--start-host "${VM_START_HOST:?}" --state-dir "$home/state" --software "${VM_SOFTWARE:-}" \
+		--start-host "${VM_START_HOST:?}" --state-dir "$home/state" --software "${VM_SOFTWARE:-}" --boot-log none \
 		</dev/null >agent.log 2>&1 &
 	started=$!
 	tries=0
