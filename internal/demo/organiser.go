@@ -195,7 +195,7 @@ func (d *demo) readLog(ctx context.Context, hostname string) error {
 	if err != nil {
 		return fmt.Errorf("logs: %w", err)
 	}
-	d.took("Logs: what "+hostname+"'s agent wrote about it is there to read", began)
+	d.took("Logs: what "+hostname+" wrote about it is there to read", began)
 	return nil
 }
 

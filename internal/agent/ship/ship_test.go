@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -273,4 +274,184 @@ func TestRun_HostileBytes(t *testing.T) {
 	m.write("\x00\xff\xfe\x1b[31m\n" + long + "\n" + long + strings.Repeat("y", 10<<20) + "\n" + "token=tok-123456 \n\n")
 	m.start()
 	a.wants("\x00\ufffd\x1b[31m", long, long+cutMark, "token=[secret] ", "")
+}
+
+func TestRun_LineWithoutItsEnd(t *testing.T) {
+	t.Parallel()
+	a := newAllocator(t)
+	m := newMachine(t, a)
+	m.cfg.Timing.Partial = 10 * time.Millisecond
+	m.write("password: ")
+	stop := m.start()
+	a.wants("password: ")
+	m.write("x\ny\n")
+	a.wants("password: ", "x", "y")
+	stop()
+
+	// Sent, but its acceptance was not seen: after a restart it is the same event,
+	// although more of the line is there by now.
+	sent := make(chan struct{})
+	var once sync.Once
+	stored := a.send
+	m.cfg.Send = func(ctx context.Context, b wire.LogBatch) error {
+		if err := stored(ctx, b); err != nil {
+			return err
+		}
+		once.Do(func() { close(sent) })
+		return errors.New("the answer was lost")
+	}
+	m.write("half")
+	stop = m.start()
+	<-sent
+	m.write(" and half\n")
+	stop()
+	m.cfg.Send = stored
+	m.start()
+	a.wants("password: ", "x", "y", "half", " and half")
+}
+
+func TestRun_Refusals(t *testing.T) {
+	t.Parallel()
+	lines := make([]string, 300)
+	for i := range lines {
+		lines[i] = fmt.Sprintf("line %d", i)
+	}
+	text := strings.Join(lines, "\n") + "\n"
+	t.Run("again and again", func(t *testing.T) {
+		t.Parallel()
+		a := newAllocator(t)
+		tries := 0
+		a.answer = func(wire.LogBatch) error {
+			tries++
+			if codes := []int{0, 503, 429, 401, 403, 404, 500, 302, 408}; tries < len(codes) {
+				return refusal(codes[tries])
+			}
+			return nil
+		}
+		m := newMachine(t, a)
+		m.write(text)
+		m.start()
+		a.wants(lines...)
+	})
+	t.Run("smaller", func(t *testing.T) {
+		t.Parallel()
+		a := newAllocator(t)
+		a.answer = func(b wire.LogBatch) error {
+			if len(b.Events) > 40 {
+				return refusal(413)
+			}
+			return nil
+		}
+		m := newMachine(t, a)
+		m.write(text)
+		m.start()
+		a.wants(lines...)
+	})
+	t.Run("for good", func(t *testing.T) {
+		t.Parallel()
+		a := newAllocator(t)
+		a.answer = func(b wire.LogBatch) error {
+			for _, e := range b.Events {
+				if strings.HasPrefix(e.Message, "bad") {
+					return refusal(map[string]int{"bad": 400, "bad and large": 413}[e.Message])
+				}
+			}
+			return nil
+		}
+		m := newMachine(t, a)
+		var complaints syncBuffer
+		m.cfg.Log = slog.New(slog.NewTextHandler(&complaints, nil))
+		m.start()
+		var want []string
+		for n := range 20 {
+			m.write(map[bool]string{true: "bad\n", false: "bad and large\n"}[n%2 == 0])
+			a.try()
+			m.write(fmt.Sprintf("good %d\n", n))
+			want = append(want, fmt.Sprintf("good %d", n))
+			a.wants(want...)
+		}
+		// One for 400, one for 413, whenever it changes; never one that is a reason for another.
+		if n := strings.Count(complaints.String(), "WARN"); n == 0 || n > 20 {
+			t.Errorf("%d complaints:\n%s", n, &complaints)
+		}
+	})
+}
+
+// syncBuffer is a log that is read while it is written.
+type syncBuffer struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *syncBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+// An empty memory: the same lines have the same names.
+func TestRun_StateLost(t *testing.T) {
+	t.Parallel()
+	a := newAllocator(t)
+	m := newMachine(t, a)
+	m.write("one\ntwo\n")
+	stop := m.start()
+	a.wants("one", "two")
+	stop()
+	if err := os.RemoveAll(m.cfg.Dir); err != nil {
+		t.Fatal(err)
+	}
+	m.write("three\n")
+	m.start()
+	a.wants("one", "two", "three")
+}
+
+// What nobody could have read is told.
+func TestRun_ReplacedWhileAway(t *testing.T) {
+	t.Parallel()
+	a := newAllocator(t)
+	m := newMachine(t, a)
+	m.write("one\n")
+	stop := m.start()
+	a.wants("one")
+	stop()
+	if err := os.Truncate(m.log, 0); err != nil {
+		t.Fatal(err)
+	}
+	m.write("another\n")
+	m.start()
+	a.wants("one", lostText(-1), "another")
+}
+
+func TestRun_NotALog(t *testing.T) {
+	t.Parallel()
+	a := newAllocator(t)
+	m := newMachine(t, a)
+	if err := syscall.Mkfifo(m.log, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var complaints syncBuffer
+	m.cfg.Log = slog.New(slog.NewTextHandler(&complaints, nil))
+	other := m.log + "-other"
+	m.cfg.Sources = append(m.cfg.Sources, Source{Name: "other", Path: other})
+	stop := m.start()
+	if err := os.WriteFile(other, []byte("from another log\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	a.wants("from another log")
+	if err := os.Remove(m.log); err != nil {
+		t.Fatal(err)
+	}
+	m.write("now it is one\n")
+	a.wants("from another log", "now it is one")
+	stop()
+	if n := strings.Count(complaints.String(), "is not a regular file"); n > 1 {
+		t.Errorf("%d complaints", n)
+	}
 }
