@@ -87,6 +87,7 @@ type fakeAllocator struct {
 	gpu     chan wire.GPURequest
 	inUse   chan bool
 	metrics chan wire.MetricsRequest
+	logs    chan sentLogs
 
 	mu     sync.Mutex
 	refuse map[string][]int // by path: codes of the next answers
@@ -98,7 +99,7 @@ func newAllocator(t *testing.T) *fakeAllocator {
 		t: t, refuse: map[string][]int{},
 		polls: make(chan heldPoll), results: make(chan wire.ResultRequest, 100),
 		status: make(chan wire.StatusRequest, 10_000), gpu: make(chan wire.GPURequest, 10_000),
-		inUse: make(chan bool, 10_000), metrics: make(chan wire.MetricsRequest, 100),
+		inUse: make(chan bool, 10_000), metrics: make(chan wire.MetricsRequest, 100), logs: make(chan sentLogs, 10_000),
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST "+wire.PathStartup, f.startup)
@@ -106,6 +107,7 @@ func newAllocator(t *testing.T) *fakeAllocator {
 	mux.HandleFunc("POST "+wire.PathStatus, take(f, f.status))
 	mux.HandleFunc("POST "+wire.PathGPU, take(f, f.gpu))
 	mux.HandleFunc("POST "+wire.PathMetrics+testHost, take(f, f.metrics))
+	mux.HandleFunc("POST "+wire.PathLogs, f.takeLogs)
 	mux.HandleFunc("POST "+wire.PathInUse, func(_ http.ResponseWriter, r *http.Request) {
 		var body wire.InUseRequest
 		if json.NewDecoder(r.Body).Decode(&body) == nil && body.Status != nil {
