@@ -2,14 +2,20 @@ package browser_test
 
 import (
 	"fmt"
+	"net"
+	"net/http"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
 	"github.com/jackc/pgx/v5"
 
+	"lablink/internal/config"
 	"lablink/internal/fleet"
 	"lablink/internal/store"
+	"lablink/internal/testkit"
 )
 
 // writes appends lines to a VM's log.
@@ -210,15 +216,66 @@ func holds(text string) string {
 	return fmt.Sprintf("document.querySelector('#log').textContent.includes(%q)", text)
 }
 
+// numbered are the lines of those numbers.
+func numbered(from, to int) (lines []store.NewLogLine) {
+	for i := from; i <= to; i++ {
+		lines = append(lines, store.NewLogLine{Text: fmt.Sprintf("line %03d", i)})
+	}
+	return lines
+}
+
+// Who reads a log by keyboard is not pulled away from a line, and a server that
+// is away for a while, behind a proxy that says so, costs no line and doubles none.
+func logGoesOn(t *testing.T, c *chromium) {
+	s := newSite(t, c, nil)
+	s.machine("lab-1")
+	s.writes("lab-1", numbered(1, 300)...)
+	p := s.organiser().open("/admin/logs/lab-1")
+	p.expect("ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED_ENCODING|ERR_EMPTY_RESPONSE|status of 503")
+	p.sees("Live")
+	p.mark()
+	eval[chromedp.Void](p, `document.querySelector('#log').focus()`)
+	p.press(kb.PageUp)
+	p.until("no more following", `!document.querySelector('#follow').checked`)
+	s.writes("lab-1", numbered(301, 310)...)
+	p.sees("10 new lines")
+	p.press(kb.End)
+	p.until("following again", `document.querySelector('#follow').checked && document.querySelector('.more').hidden`)
+
+	s.Stop()
+	address := strings.TrimPrefix(s.URL, "http://")
+	asked := make(chan struct{}, 100)
+	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		asked <- struct{}{}
+	})}
+	go func() { _ = proxy.Serve(listener) }()
+	p.sees("Connecting again")
+	s.writes("lab-1", numbered(311, 320)...)
+	<-asked
+	if err := proxy.Close(); err != nil {
+		t.Error(err)
+	}
+	testkit.Serve(t, testkit.ServeOptions{DatabaseURL: s.DatabaseURL, Configure: func(cfg *config.Config) { cfg.Listen = address }})
+	p.until("the lines of the meantime", lastLine+" === 'line 320'")
+	if n := eval[int](p, `new Set([...document.querySelectorAll('#log .text')].map(e => e.innerText)).size`); n != 320 {
+		t.Errorf("%d different lines of 320", n)
+	}
+	if n := eval[int](p, `document.querySelectorAll('#log li').length`); n != 320 {
+		t.Errorf("%d lines of 320", n)
+	}
+	p.stillMarked()
+}
+
 // Without script, a log is read page by page.
 func logWithoutScript(t *testing.T, c *chromium) {
 	s := newSite(t, c, nil)
 	s.machine("lab-1")
-	var lines []store.NewLogLine
-	for i := range 700 {
-		lines = append(lines, store.NewLogLine{Text: fmt.Sprintf("line %03d", i+1)})
-	}
-	s.writes("lab-1", lines...)
+	s.writes("lab-1", numbered(1, 700)...)
 	o := s.organiser()
 	p := o.scriptless()
 	p.visit("/admin/logs/lab-1")

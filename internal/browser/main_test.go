@@ -67,6 +67,7 @@ func TestBrowser(t *testing.T) {
 		{"by keyboard alone", byKeyboard},
 		{"the organiser reads logs", organiserReadsLogs},
 		{"a long log", longLog},
+		{"a log goes on", logGoesOn},
 		{"a log without script", logWithoutScript},
 	} {
 		t.Run(story.name, func(t *testing.T) {
