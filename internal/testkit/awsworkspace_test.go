@@ -40,7 +40,7 @@ func newWorkspace(t *testing.T, hostnames ...string) *workspace {
 	}
 	w.subnet = aws.ToString(subnets.Subnets[0].SubnetId)
 	w.inputs = map[string]any{
-		"hostnames": hostnames, "subnet": w.subnet, "vpc": subnets.Subnets[0].VpcId, "destination": m.LogProcessor(t),
+		"hostnames": hostnames, "subnet": w.subnet, "vpc": subnets.Subnets[0].VpcId, "destination": m.LogProcessor(t, ""),
 	}
 	w.environ = slices.Concat([]string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "TF_CLI_CONFIG_FILE=" + w.standin.CLIConfig, "TF_IN_AUTOMATION=1",

@@ -158,8 +158,8 @@ func (m *MotoServer) Environ() []string {
 }
 
 // LogProcessor makes a Lambda function, and returns its ARN: moto takes no other
-// for a subscription filter. It does not run.
-func (m *MotoServer) LogProcessor(t testing.TB) string {
+// for a subscription filter. Its events are posted to a URL, unless that is "".
+func (m *MotoServer) LogProcessor(t testing.TB, url string) string {
 	t.Helper()
 	role, err := iam.NewFromConfig(m.Config(t)).CreateRole(t.Context(), &iam.CreateRoleInput{
 		RoleName: aws.String("log-processor"), AssumeRolePolicyDocument: aws.String("{}"),
@@ -173,7 +173,7 @@ func (m *MotoServer) LogProcessor(t testing.TB) string {
 	}
 	body, err := json.Marshal(map[string]any{
 		"FunctionName": "log-processor", "Runtime": "provided.al2023", "Handler": "bootstrap", "Role": role.Role.Arn,
-		"Code": map[string]any{"ZipFile": code.Bytes()},
+		"Code": map[string]any{"ZipFile": code.Bytes()}, "Environment": map[string]any{"Variables": map[string]string{"INVOKE_URL": url}}, // see launch.py
 	})
 	if err != nil {
 		t.Fatal(err)
