@@ -154,7 +154,8 @@ func (a *Agent) Run(ctx context.Context) error {
 		a.cfg.Log.Error("the state was damaged", "error", notice)
 	}
 	defer a.client.close()
-	defer a.shipping(ctx)()
+	endShipping := a.shipping(ctx)
+	defer endShipping()
 	a.cfg.Log.Info("the agent has started", "hostname", a.cfg.Hostname, "allocator", a.cfg.Allocator, "version", a.cfg.Version)
 
 	ctx, cancel := context.WithCancel(ctx)

@@ -147,10 +147,13 @@ func TestAgent_UsageErrors(t *testing.T) {
 		}
 	}
 	for want, args := range map[string][]string{
-		"address is missing":      {"--hostname", "vm-1"},
-		"is not a token":          {"--allocator", "https://x.org", "--hostname", "vm-1", "--token-file", "-"},
-		"unknown flag: --token":   {"--token", "secret"},
-		`unknown command "extra"`: {"extra"},
+		"address is missing":                      {"--hostname", "vm-1"},
+		`"x" is not of the form NAME=PATH`:        {"--allocator", "https://x.org", "--log-file", "x"},
+		`"X=/x" is not of the form`:               {"--allocator", "https://x.org", "--log-file", "a=/a,X=/x"},
+		"boot is the name of another log already": {"--allocator", "https://x.org", "--log-file", "boot=/x"},
+		"is not a token":                          {"--allocator", "https://x.org", "--hostname", "vm-1", "--token-file", "-"},
+		"unknown flag: --token":                   {"--token", "secret"},
+		`unknown command "extra"`:                 {"extra"},
 	} {
 		if got := run("two words", args...); !strings.Contains(got, want) {
 			t.Errorf("%v: want %q in:\n%s", args, want, got)

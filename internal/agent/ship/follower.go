@@ -284,7 +284,7 @@ func (f *follower) complain(what string, err error) {
 		return
 	}
 	f.complaints[what] = complaint{err.Error(), time.Now()}
-	f.cfg.Log.Warn(what, "source", f.source.Name, "error", err)
+	f.cfg.Log.Warn(what, "source", f.source.Name, "error", err) //nolint:sloglint // one of the constants above
 }
 
 func (f *follower) relieved() {

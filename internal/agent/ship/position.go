@@ -111,7 +111,7 @@ func (p *position) is(info fs.FileInfo) bool {
 
 func identity(info fs.FileInfo) (device, inode uint64) {
 	if st, ok := info.Sys().(*syscall.Stat_t); ok {
-		return uint64(st.Dev), st.Ino
+		return uint64(st.Dev), st.Ino //nolint:unconvert // another type on other systems
 	}
 	return 0, 0
 }
