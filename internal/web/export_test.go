@@ -28,7 +28,7 @@ func (w *Web) LookAgain() { w.times.seatTick = time.Millisecond }
 func (w *Web) Quicken() {
 	w.times = times{
 		homeEvery: time.Millisecond, adminEvery: time.Millisecond, adminTick: time.Hour,
-		seatTick: time.Hour, idleTick: time.Hour, keepAlive: time.Hour,
+		seatTick: time.Hour, idleTick: time.Hour, logTick: time.Millisecond, keepAlive: time.Hour,
 	}
 	w.home.every, w.home.tick = time.Millisecond, time.Hour
 }

@@ -174,12 +174,13 @@ func (w *Web) getHomeEvents(rw http.ResponseWriter, r *http.Request) error {
 // getAdminEvents tells the admin's pages when to read themselves again.
 func (w *Web) getAdminEvents(rw http.ResponseWriter, r *http.Request) error {
 	httpx.Quiet(r)
+	// Subscribed first: what changes once the page knows that it is connected reaches it.
+	changed, unsubscribe := w.feed.Subscribe(wait.Any)
+	defer unsubscribe()
 	stream, err := httpx.Stream(rw)
 	if err != nil {
 		return err
 	}
-	changed, unsubscribe := w.feed.Subscribe(wait.Any)
-	defer unsubscribe()
 	for {
 		select {
 		case <-r.Context().Done():
