@@ -21,9 +21,16 @@ say() {
 tee_console() {
 	exec 3>&1 4>&2
 	case ${LABLINK_SHIP_LOGS:-true} in 0 | [Ff] | false | False | FALSE) return 0 ;; esac
-	exec > >(exec lablink tee-console) 2>&1
+	exec > >(copy_console) 2>&1
 	console=$!
-	trap 'kill "$console" && wait "$console"' EXIT # it copies what it has before it ends
+	trap 'kill "$console" && wait "$console"' EXIT
+}
+
+# Whoever prints would die of a pipe that nobody reads. At the end what is in it is
+# copied.
+copy_console() {
+	trap 'kill "$!" && wait "$!"; exit' TERM
+	until lablink tee-console <&0 & wait "$!"; do sleep 1; done
 }
 
 # Runs a command as the desktop's user, in their home.

@@ -146,17 +146,17 @@ var logName = regexp.MustCompile(`^[a-z0-9._-]{1,32}$`)
 // logSources are the files whose lines are sent.
 func (f *agentFlags) logSources() (sources []ship.Source, err error) {
 	taken := map[string]bool{agent.SourceAgent: true, agent.SourceConsole: true}
-	add := func(name, path string) error {
+	add := func(name, path string, maybe bool) error {
 		if taken[name] {
 			return fmt.Errorf("--log-file: %s is the name of another log already", name)
 		}
 		taken[name] = true
 		abs, err := filepath.Abs(path)
-		sources = append(sources, ship.Source{Name: name, Path: abs})
+		sources = append(sources, ship.Source{Name: name, Path: abs, Maybe: maybe})
 		return err
 	}
 	if f.bootLog != "" && f.bootLog != "none" {
-		err = add(agent.SourceBoot, f.bootLog)
+		err = add(agent.SourceBoot, f.bootLog, f.bootLog == defaultBootLog)
 	}
 	for _, file := range f.logFiles {
 		name, path, ok := strings.Cut(file, "=")
@@ -164,7 +164,7 @@ func (f *agentFlags) logSources() (sources []ship.Source, err error) {
 			err = errors.Join(err, fmt.Errorf("--log-file: %q is not of the form NAME=PATH, with a name of at most 32 of a-z, 0-9, '.', '_' and '-'", file))
 			continue
 		}
-		err = errors.Join(err, add(name, path))
+		err = errors.Join(err, add(name, path, false))
 	}
 	return sources, err
 }

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -191,6 +192,45 @@ func TestClient_Console(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Nobody who prints dies with what copies the console.
+func TestClient_ConsoleAgain(t *testing.T) {
+	t.Parallel()
+	c := newClient(t, "http://127.0.0.1:1")
+	c.write("image/docker_scripts/custom-startup.sh", `echo first; read -r line <"$HOME/proceed"; echo second; echo third`)
+	proceed := c.path("home/client/proceed")
+	if err := syscall.Mkfifo(proceed, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c.start()
+	c.says("first")
+	folders, err := filepath.Glob("/proc/[0-9]*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	killed := 0
+	for _, folder := range folders {
+		command, _ := os.ReadFile(filepath.Join(folder, "cmdline")) // it may have ended
+		environ, _ := os.ReadFile(filepath.Join(folder, "environ"))
+		if !strings.Contains(string(command), "tee-console") || !strings.Contains(string(environ), "CLIENT_ROOT="+c.path("")) {
+			continue
+		}
+		pid, err := strconv.Atoi(filepath.Base(folder))
+		if err == nil {
+			err = syscall.Kill(pid, syscall.SIGKILL)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		killed++
+	}
+	if killed != 1 {
+		t.Fatalf("%d copy the console", killed)
+	}
+	write(t, proceed, "\n")
+	c.says("second\nthird")
+	testkit.Eventually(t, "the agent", c.healthy)
 }
 
 func TestClient_Clone(t *testing.T) {

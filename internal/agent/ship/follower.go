@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"os"
 	"strings"
@@ -125,7 +126,7 @@ func (f *follower) begin(open func(*position) (*os.File, error)) bool {
 	p := f.p
 	file, err := open(&p)
 	if file == nil {
-		if err != nil {
+		if err != nil && (!f.source.Maybe || !errors.Is(err, fs.ErrPermission)) {
 			f.complain(cannotRead, err)
 		}
 		return false

@@ -36,6 +36,7 @@ type Source struct {
 	Name  string // at the allocator
 	Path  string
 	Spool bool
+	Maybe bool // if it may not be read, that is no trouble
 }
 
 // Refusal is an answer of the allocator other than 200.
