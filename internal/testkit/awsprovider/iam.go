@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -117,6 +118,29 @@ func putRolePolicy(ctx context.Context, c *clients, r record) error {
 		RoleName: r.optional("role"), PolicyName: r.optional("name"), PolicyDocument: r.optional("policy"),
 	}))
 }
+
+var rolePolicyAttachments = kind{
+	name: "aws_iam_role_policy_attachment", called: "IAM Role Policy Attachment", label: "role", gone: noSuchEntity,
+	attributes: map[string]attribute{
+		"policy_arn": text(required | replaces),
+		"role":       text(required | replaces),
+	},
+	create: func(ctx context.Context, c *clients, r record) error {
+		return failure(c.iam.AttachRolePolicy(ctx, &iam.AttachRolePolicyInput{RoleName: r.optional("role"), PolicyArn: r.optional("policy_arn")}))
+	},
+	read: func(ctx context.Context, c *clients, r record) (bool, error) {
+		out, err := c.iam.ListAttachedRolePolicies(ctx, &iam.ListAttachedRolePoliciesInput{RoleName: r.optional("role")})
+		if err != nil {
+			return false, err
+		}
+		return slices.ContainsFunc(out.AttachedPolicies, func(p iamtypes.AttachedPolicy) bool {
+			return aws.ToString(p.PolicyArn) == r.text("policy_arn")
+		}), nil
+	},
+	remove: func(ctx context.Context, c *clients, r record) error {
+		return failure(c.iam.DetachRolePolicy(ctx, &iam.DetachRolePolicyInput{RoleName: r.optional("role"), PolicyArn: r.optional("policy_arn")}))
+	},
+}.complete()
 
 func giveRole(ctx context.Context, c *clients, r record) error {
 	in := &iam.AddRoleToInstanceProfileInput{InstanceProfileName: r.optional("name"), RoleName: r.optional("role")}

@@ -1,6 +1,6 @@
 // Command awsprovider stands in for Terraform's provider hashicorp/aws in tests:
-// it knows the types of resources that LabLink's module uses, with what the module
-// may say of them, and behaves like the real one towards Terraform and towards
+// it knows the types of resources that LabLink's modules use, with what they may
+// say of them, and behaves like the real one towards Terraform and towards
 // AWS. Besides, it makes trouble on demand: see the variables in trouble.go.
 package main
 

@@ -7,6 +7,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/iam"
+	"github.com/aws/aws-sdk-go-v2/service/lambda"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/hashicorp/terraform-plugin-framework/datasource"
 	"github.com/hashicorp/terraform-plugin-framework/provider"
@@ -17,10 +19,12 @@ import (
 
 // clients are what the resources work with.
 type clients struct {
-	ec2  *ec2.Client
-	iam  *iam.Client
-	logs *cloudwatchlogs.Client
-	sts  *sts.Client
+	ec2    *ec2.Client
+	iam    *iam.Client
+	lambda *lambda.Client
+	logs   *cloudwatchlogs.Client
+	sqs    *sqs.Client
+	sts    *sts.Client
 
 	trouble trouble
 }
@@ -62,7 +66,8 @@ func (*standin) Configure(ctx context.Context, req provider.ConfigureRequest, re
 		resp.Diagnostics.AddError("the stand-in for hashicorp/aws talks only to an AWS at AWS_ENDPOINT_URL", "")
 	default:
 		all := &clients{
-			ec2: ec2.NewFromConfig(cfg), iam: iam.NewFromConfig(cfg), logs: cloudwatchlogs.NewFromConfig(cfg), sts: sts.NewFromConfig(cfg),
+			ec2: ec2.NewFromConfig(cfg), iam: iam.NewFromConfig(cfg), lambda: lambda.NewFromConfig(cfg), logs: cloudwatchlogs.NewFromConfig(cfg),
+			sqs: sqs.NewFromConfig(cfg), sts: sts.NewFromConfig(cfg),
 			trouble: troubleFromEnvironment(),
 		}
 		resp.ResourceData, resp.DataSourceData = all, all
@@ -74,12 +79,18 @@ func (*standin) DataSources(context.Context) []func() datasource.DataSource {
 	return []func() datasource.DataSource{
 		func() datasource.DataSource { f := partition; return &f },
 		func() datasource.DataSource { f := callerIdentity; return &f },
+		func() datasource.DataSource { f := findAddress; return &f },
+		func() datasource.DataSource { f := findImage; return &f },
+		func() datasource.DataSource { f := findSubnet; return &f },
 	}
 }
 
 // Resources implements provider.Provider.
 func (*standin) Resources(context.Context) []func() resource.Resource {
-	kinds := []kind{instances, addresses, securityGroups, keyPairs, roles, rolePolicies, instanceProfiles, logGroups, subscriptionFilters}
+	kinds := []kind{
+		instances, addresses, addressAssociations, securityGroups, keyPairs, volumes, volumeAttachments, roles, rolePolicies, rolePolicyAttachments,
+		instanceProfiles, logGroups, subscriptionFilters, functions, permissions, queues,
+	}
 	var all []func() resource.Resource
 	for _, k := range kinds {
 		all = append(all, func() resource.Resource { return &managed{kind: k} })
