@@ -16,6 +16,7 @@ func TestResources(t *testing.T) {
 	t.Parallel()
 	var b strings.Builder
 	for _, module := range []struct{ dir, title string }{
+		{"deploy/aws", "For the allocator and the log processor, by whoever sets them up"},
 		{"internal/provision/module/aws", "For the VMs, by the provider `aws`"},
 	} {
 		fmt.Fprintf(&b, "### %s\n\nIn `%s`:\n\n| resource | made |\n| --- | --- |\n%s\n", module.title, module.dir, resources(t, module.dir))
