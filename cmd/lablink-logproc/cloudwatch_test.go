@@ -67,8 +67,8 @@ func TestCloudWatch(t *testing.T) {
 	}
 	for vm, lines := range want {
 		wantLog(t, a, vm, lines...)
-		if got := logOf(t, a, vm); len(got) > 0 && !(got[0].At.Equal(began) && got[len(got)-1].At.Equal(began.Add(199*time.Millisecond))) {
-			t.Errorf("the lines of %s are of %v to %v", vm, got[0].At, got[len(got)-1].At)
+		if got := logOf(t, a, vm); len(got) == 200 && (!got[0].At.Equal(began) || !got[199].At.Equal(began.Add(199*time.Millisecond))) {
+			t.Errorf("the lines of %s are of %v to %v", vm, got[0].At, got[199].At)
 		}
 	}
 }

@@ -228,7 +228,7 @@ func TestConfiguration(t *testing.T) {
 	f = startProgram(t, program, "API_ENDPOINT="+strings.TrimPrefix(a.URL, "http://")+"/api/vm-logs/", "API_TOKEN="+token)
 	f.wantDelivered(delivery(t, "vm-1", 0, "hello"))
 	wantLog(t, a, "vm-1", "hello")
-	if first := f.printed()[0]; first["level"] != "WARN" || !strings.Contains(fmt.Sprint(first["msg"]), "no scheme") {
+	if first := f.printed()[0]; first["level"] != "WARN" || !strings.Contains(fmt.Sprint(first["warning"]), "no scheme") {
 		t.Errorf("it printed %v first", first)
 	}
 }

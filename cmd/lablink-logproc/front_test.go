@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -90,7 +91,7 @@ func (p *pythonAllocator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Server", "Werkzeug/3.1.3 Python/3.11.9")
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(code)
-		_ = json.NewEncoder(w).Encode(map[string]string{key: text})
+		fmt.Fprintf(w, "{%q:%q}\n", key, text)
 	}
 	var body map[string]any
 	if r.Method != http.MethodPost || r.URL.Path != "/api/vm-logs" || r.Header.Get("Content-Type") != "application/json" ||

@@ -22,7 +22,7 @@ func main() {
 	slog.SetDefault(logger) // aws-lambda-go prints by package log
 	config, warnings, err := logship.Configure(os.Getenv)
 	for _, w := range warnings {
-		logger.Warn(w)
+		logger.Warn("the configuration is unusual", "warning", w)
 	}
 	if err != nil {
 		logger.Error("the configuration is wrong", "error", err)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"net"
 	"net/http"
 	"strings"
@@ -15,7 +16,8 @@ func TestTrouble_DownAndBack(t *testing.T) {
 	t.Parallel()
 	a := serve(t)
 	a.Register("vm-1")
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	var listen net.ListenConfig
+	listener, err := listen.Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -28,7 +30,7 @@ func TestTrouble_DownAndBack(t *testing.T) {
 	go func() { result <- f.handle(delivery(t, "vm-1", 0, "hello"), enough) }()
 	testkit.Eventually(t, "two tries", func() bool { return strings.Count(f.output(), "trying again") >= 2 })
 
-	listener, err = net.Listen("tcp", address)
+	listener, err = listen.Listen(t.Context(), "tcp", address)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,7 +44,9 @@ func TestTrouble_DownAndBack(t *testing.T) {
 	if err := server.Close(); err != nil {
 		t.Error(err)
 	}
-	<-ended
+	if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
+		t.Error(err)
+	}
 }
 
 // It comes again when it is told to, if there is the time.

@@ -65,7 +65,7 @@ func TestZip(t *testing.T) {
 func runs(t *testing.T, program []byte) {
 	t.Helper()
 	bootstrap := filepath.Join(t.TempDir(), "bootstrap")
-	if err := os.WriteFile(bootstrap, program, 0o755); err != nil { //nolint:gosec // it is a program
+	if err := os.WriteFile(bootstrap, program, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	a := serve(t)

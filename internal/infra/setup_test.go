@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -310,7 +311,7 @@ func TestSetUp(t *testing.T) {
 	}
 
 	// The environment is one that LabLink takes.
-	serve := exec.CommandContext(t.Context(), filepath.Join(m.root, "usr/local/bin/lablink"), "migrate")
+	serve := exec.CommandContext(t.Context(), m.root+"/usr/local/bin/lablink", "migrate")
 	serve.Env = append(strings.Split(strings.TrimSpace(read(t, m.root+"/etc/lablink/serve.env")), "\n"),
 		"CONFIG_DIR="+m.root+"/etc/lablink", "LABLINK_DATABASE_URL="+testkit.DB(t))
 	if out, err := serve.CombinedOutput(); err != nil {
@@ -409,9 +410,7 @@ func TestSetUp_Fails(t *testing.T) {
 				m.write("fail/"+c.fails, "ever")
 			}
 			settings := o.settings()
-			for key, value := range c.settings {
-				settings[key] = value
-			}
+			maps.Copy(settings, c.settings)
 			out, err := m.setUp(settings)
 			if err == nil || !strings.Contains(out, c.says) || !strings.Contains(out, "the set-up has failed") {
 				t.Errorf("%v, want %q:\n%s", err, c.says, out)

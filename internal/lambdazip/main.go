@@ -58,7 +58,7 @@ func build(ctx context.Context, arch, name string) (err error) {
 	if err := pack(&packed, data); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil { //nolint:gosec // as make build makes it
 		return err
 	}
 	return os.WriteFile(name, packed.Bytes(), 0o644) //nolint:gosec // it holds no secret

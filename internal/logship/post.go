@@ -70,7 +70,7 @@ func (s *Shipper) post(ctx context.Context, batch any, n *counts) error {
 		if err == nil || !passing(err) {
 			return err
 		}
-		wait := pause/2 + rand.N(pause) //nolint:gosec // nobody gains by guessing it
+		wait := pause/2 + rand.N(pause)
 		if answer, ok := errors.AsType[*answerError](err); ok {
 			wait = max(wait, answer.after)
 		}
@@ -135,7 +135,7 @@ func (s *Shipper) request(ctx context.Context, address string, body []byte) (nex
 	if err != nil {
 		return "", err
 	}
-	defer resp.Body.Close() //nolint:errcheck // it was only read
+	defer resp.Body.Close()
 	if resp.StatusCode/100 == 3 {
 		return redirect(resp)
 	}
