@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
@@ -16,7 +17,7 @@ import (
 )
 
 // From PutLogEvents, as Docker calls it on a VM, through an emulated CloudWatch and
-// its subscription filter to the log processor and into the VM's log.
+// its subscription filter to the log processor, into the VM's log and its page.
 func TestCloudWatch(t *testing.T) {
 	t.Parallel()
 	a := serve(t)
@@ -67,6 +68,10 @@ func TestCloudWatch(t *testing.T) {
 	}
 	for vm, lines := range want {
 		wantLog(t, a, vm, lines...)
+		page := a.Do(t.Context(), testkit.Request{Method: http.MethodGet, Path: "/admin/logs/" + vm, Admin: true})
+		if page.Status != http.StatusOK || !strings.Contains(page.Body, lines[len(lines)-1]) {
+			t.Errorf("the page of %s's log answers %d without the last line", vm, page.Status)
+		}
 		if got := logOf(t, a, vm); len(got) == 200 && (!got[0].At.Equal(began) || !got[199].At.Equal(began.Add(199*time.Millisecond))) {
 			t.Errorf("the lines of %s are of %v to %v", vm, got[0].At, got[199].At)
 		}
