@@ -135,7 +135,7 @@ func TestLogs_NotToBeShipped(t *testing.T) {
 	}
 	stop := v.start()
 	next(t, f.polls, "poll")
-	if err := os.WriteFile(file, []byte("booted"), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte("booted\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	stop()

@@ -134,7 +134,9 @@ func (f *follower) begin(open func(*position) (*os.File, error)) bool {
 	r, err := newReader(file, p)
 	if err != nil {
 		file.Close()
-		f.complain(cannotRead, err)
+		if !errors.Is(err, errReplaced) { // just now: at the next look it is found
+			f.complain(cannotRead, err)
+		}
 		return false
 	}
 	f.shut()
@@ -172,14 +174,17 @@ func (f *follower) more() bool {
 	old := lastOf(f.r.before, f.r.buf)
 	at.Offset, at.Tail = f.r.end(), fingerprintOf(old)
 	copied, err := f.files.copied(&at)
-	if err != nil {
-		f.complain(cannotRead, err)
-	}
 	if copied != nil {
 		f.r.file.Close()
 		f.r.file = copied
 		f.p.Device, f.p.Inode = at.Device, at.Inode
 		return true
+	}
+	if !errors.Is(err, errGone) {
+		if err != nil {
+			f.complain(cannotRead, err)
+		}
+		return false // yet
 	}
 	f.closed = true
 	f.p.forget()

@@ -73,23 +73,28 @@ func (p *position) in(file *os.File) bool {
 }
 
 // name begins a file: its lines get a name that no other's have, and the same
-// again should all that is remembered be lost.
-func (p *position) name(file *os.File, path string) error {
+// again should all that is remembered be lost. Before it has a line, unless that
+// takes longer than a moment, it is io.EOF: nothing would tell it from others.
+func (p *position) name(file *os.File, path string, moment time.Duration) error {
+	info, err := file.Stat()
+	if err != nil {
+		return err
+	}
 	head := make([]byte, fingerprinted)
 	n, err := file.ReadAt(head, 0)
 	if n == 0 {
 		return err
 	}
-	if i := bytes.IndexByte(head[:n], '\n'); i >= 0 {
-		n = i + 1 // the same however much follows by now
+	first := bytes.IndexByte(head[:n], '\n') + 1 // the same however much follows by now
+	if first == 0 && n < fingerprinted && time.Since(info.ModTime()) < moment {
+		return io.EOF
 	}
-	info, err := file.Stat()
-	if err != nil {
-		return err
+	if first == 0 {
+		first = n
 	}
 	*p = position{Path: path, Made: p.Made + 1, Head: fingerprintOf(head[:n]), Lost: p.Lost}
 	p.see(info)
-	hash := sha256.Sum256(fmt.Appendf(nil, "%d %d %d %s", p.Device, p.Inode, p.Made, p.Head.Hash))
+	hash := sha256.Sum256(fmt.Appendf(nil, "%d %d %d %s", p.Device, p.Inode, p.Made, head[:first]))
 	p.ID = hex.EncodeToString(hash[:8])
 	return nil
 }

@@ -31,8 +31,9 @@ type reader struct {
 	at     int64  // offset of buf
 	buf    []byte // read, but not taken
 	before []byte // what precedes buf
-	skip   bool   // up to the next newline
-	cut    int64  // beyond at: a line ends here without a newline
+	head   fingerprint
+	skip   bool  // up to the next newline
+	cut    int64 // beyond at: a line ends here without a newline
 
 	scratch []byte
 	atEnd   bool      // the last read came to the end of the file
@@ -41,10 +42,13 @@ type reader struct {
 }
 
 func newReader(file *os.File, p position) (*reader, error) {
-	r := &reader{file: file, at: p.Offset, skip: p.Skip, cut: p.Cut, grew: time.Now()}
+	r := &reader{file: file, at: p.Offset, skip: p.Skip, cut: p.Cut, head: p.Head, grew: time.Now()}
 	r.before = make([]byte, p.Tail.Bytes)
 	if _, err := file.ReadAt(r.before, p.Offset-int64(p.Tail.Bytes)); err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
+	}
+	if fingerprintOf(r.before) != p.Tail {
+		return nil, errReplaced
 	}
 	return r, nil
 }
@@ -68,6 +72,9 @@ func (r *reader) more() (bool, error) {
 		return false, err
 	}
 	if n < len(old) || !bytes.Equal(b[:len(old)], old) {
+		return false, errReplaced
+	}
+	if len(old) == 0 && fingerprintOf(b[:min(n, r.head.Bytes)]) != r.head {
 		return false, errReplaced
 	}
 	if info, err := r.file.Stat(); err == nil {

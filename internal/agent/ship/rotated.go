@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // files finds the files of a log, one after another. All of its methods return no
@@ -23,63 +24,76 @@ type files interface {
 	next(p position) (bool, error)
 	// open opens that, and names it.
 	open(p *position) (*os.File, error)
-	// copied opens a copy of the position's file, which was truncated.
+	// copied opens a copy of the position's file, which was truncated. Its error is
+	// errGone if there is none for sure.
 	copied(p *position) (*os.File, error)
 }
 
 // rotated are the files of a log that is rotated, as logrotate and its like do:
 // by a new name, or by a copy.
-type rotated struct{ path string }
+type rotated struct {
+	path   string
+	moment time.Duration // for a first line
+}
 
 func (l rotated) find(p *position) (*os.File, error) {
 	if p.ID == "" {
 		return l.begin(p, l.path)
 	}
-	all, err := l.list()
-	if err != nil {
-		return nil, err
-	}
-	slices.SortStableFunc(all, func(a, b sibling) int { // the file itself, then what may be a copy
-		return cmp.Compare(btoi(p.is(b.info)), btoi(p.is(a.info)))
-	})
-	for _, s := range all {
-		file, err := open(s.path)
-		if file == nil {
-			continue
-		}
-		if p.in(file) {
-			p.see(s.info)
-			return file, err
-		}
-		file.Close()
+	file, err := l.search(p, true)
+	if !errors.Is(err, errGone) {
+		return file, err
 	}
 	p.Lost = -1
 	p.forget()
 	return l.open(p)
 }
 
-func btoi(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
-}
+func (l rotated) copied(p *position) (*os.File, error) { return l.search(p, false) }
 
-func (l rotated) copied(p *position) (*os.File, error) {
-	all, err := l.list()
-	for _, s := range all {
-		if p.is(s.info) {
-			continue
+// errGone means that a file is surely not there any more.
+var errGone = errors.New("the file is gone")
+
+// tries is how often a rotation is waited for that happens while the files are
+// listed: in the midst of it they have no order, and none is surely there or not.
+const tries = 10
+
+// search opens the position's file, or a copy of it; a copy only, unless the file
+// itself will do.
+func (l rotated) search(p *position, itself bool) (*os.File, error) {
+	for range tries {
+		all, err := l.list()
+		if err != nil {
+			return nil, err
 		}
-		if file, _ := open(s.path); file != nil {
-			if p.in(file) {
-				p.see(s.info)
-				return file, nil
+		for _, wanted := range []bool{true, false} { // first the file itself
+			for _, s := range all {
+				if p.is(s.info) != wanted || wanted && !itself {
+					continue
+				}
+				file, err := open(s.path)
+				if err != nil {
+					return nil, err
+				}
+				if file == nil {
+					continue
+				}
+				if info, err := file.Stat(); err == nil && os.SameFile(info, s.info) && p.in(file) {
+					p.see(info)
+					return file, nil
+				}
+				file.Close()
 			}
-			file.Close()
+		}
+		again, err := l.list()
+		if err != nil {
+			return nil, err
+		}
+		if slices.EqualFunc(all, again, sibling.same) {
+			return nil, errGone
 		}
 	}
-	return nil, err
+	return nil, nil // at the next look
 }
 
 // begin opens a file that has something in it, and names it.
@@ -88,7 +102,7 @@ func (l rotated) begin(p *position, path string) (*os.File, error) {
 	if file == nil {
 		return nil, err
 	}
-	if err := p.name(file, l.path); err != nil {
+	if err := p.name(file, l.path, l.moment); err != nil {
 		file.Close()
 		if errors.Is(err, io.EOF) {
 			return nil, nil
@@ -108,10 +122,8 @@ func (l rotated) next(p position) (bool, error) {
 	return ok, err
 }
 
-// open begins the first file that is newer than the position's. A rotation that
-// happens meanwhile is waited for: in the midst of it files have no order.
+// open begins the first file that is newer than the position's.
 func (l rotated) open(p *position) (*os.File, error) {
-	const tries = 10
 	for range tries {
 		all, err := l.list()
 		if err != nil {
@@ -241,4 +253,11 @@ func open(path string) (*os.File, error) {
 		return nil, err
 	}
 	return file, nil
+}
+
+func btoi(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
 }

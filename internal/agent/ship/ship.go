@@ -77,7 +77,7 @@ func Run(ctx context.Context, cfg Config) {
 		if s.Spool {
 			f.files = segments{dir: s.Path}
 		} else {
-			f.files = rotated{path: s.Path}
+			f.files = rotated{s.Path, cfg.Timing.Partial}
 		}
 		group.Go(func() { f.run(ctx) })
 	}

@@ -204,4 +204,4 @@ func (l segments) open(p *position) (*os.File, error) {
 	return nil, err
 }
 
-func (l segments) copied(*position) (*os.File, error) { return nil, nil }
+func (l segments) copied(*position) (*os.File, error) { return nil, errGone }
