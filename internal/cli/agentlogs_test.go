@@ -35,10 +35,10 @@ func (l *rotatedLog) must(err error) {
 	}
 }
 
-// write appends lines, and rotates at a random moment.
+// write appends lines, and sometimes rotates at a random moment.
 func (l *rotatedLog) write(lines int) {
 	l.t.Helper()
-	rotateAt := rand.IntN(lines)
+	rotateAt := rand.IntN(3 * lines)
 	var text bytes.Buffer
 	for n := range lines {
 		l.last++
@@ -157,7 +157,7 @@ func TestAgent_KillNineLosesNoLine(t *testing.T) {
 			want++
 		}
 		if len(page.Lines) > 0 {
-			next = page.Next
+			next, deadline = page.Next, time.Now().Add(patience)
 			continue
 		}
 		if time.Now().After(deadline) {

@@ -71,18 +71,9 @@ func (l rotated) search(p *position, itself bool) (*os.File, error) {
 				if p.is(s.info) != wanted || wanted && !itself {
 					continue
 				}
-				file, err := open(s.path)
-				if err != nil {
-					return nil, err
+				if file, err := s.holding(p); file != nil || err != nil {
+					return file, err
 				}
-				if file == nil {
-					continue
-				}
-				if info, err := file.Stat(); err == nil && os.SameFile(info, s.info) && p.in(file) {
-					p.see(info)
-					return file, nil
-				}
-				file.Close()
 			}
 		}
 		again, err := l.list()
@@ -94,6 +85,20 @@ func (l rotated) search(p *position, itself bool) (*os.File, error) {
 		}
 	}
 	return nil, nil // at the next look
+}
+
+// holding opens the file if it is the position's, or a copy of it.
+func (s sibling) holding(p *position) (*os.File, error) {
+	file, err := open(s.path)
+	if file == nil {
+		return nil, err
+	}
+	if info, err := file.Stat(); err == nil && os.SameFile(info, s.info) && p.in(file) {
+		p.see(info)
+		return file, nil
+	}
+	file.Close()
+	return nil, nil
 }
 
 // begin opens a file that has something in it, and names it.
