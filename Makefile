@@ -25,8 +25,8 @@ help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: deps
-deps: ## Install what is missing: PostgreSQL, Chromium, a C compiler, curl, moto; build OpenTofu if there is no Terraform
-	@scripts/install-deps postgresql chromium cc curl terraform moto
+deps: ## Install what is missing: PostgreSQL, Chromium, a C compiler, curl, moto, shellcheck; build OpenTofu if there is no Terraform
+	@scripts/install-deps postgresql chromium cc curl terraform moto shellcheck
 
 .PHONY: build
 build: ## Build bin/lablink
@@ -43,7 +43,7 @@ demo: build ## Show LabLink at work on this machine (ARGS=--once plays a partici
 
 .PHONY: test
 test: ## Run all tests (TESTFLAGS='-run Name -v' chooses)
-	@scripts/install-deps postgresql chromium cc curl terraform moto
+	@scripts/install-deps postgresql chromium cc curl terraform moto shellcheck
 	go test -race -timeout 15m $(TESTFLAGS) ./...
 
 .PHONY: test-aws
@@ -60,11 +60,8 @@ check: $(GOLANGCI_LINT) ## Check format, vet, lint, module files and shell scrip
 	go vet ./...
 	$(GOLANGCI_LINT) run --allow-parallel-runners ./...
 	go mod tidy -diff
-	@if scripts/install-deps shellcheck; then \
-		echo "shellcheck $(SHELL_SCRIPTS)"; shellcheck $(SHELL_SCRIPTS); \
-	else \
-		echo "SKIPPED: shellcheck is not installed" >&2; \
-	fi
+	@scripts/install-deps shellcheck
+	shellcheck $(SHELL_SCRIPTS)
 
 .PHONY: fmt
 fmt: $(GOLANGCI_LINT) ## Format the Go files, group their imports

@@ -116,11 +116,12 @@ func TestImports(t *testing.T) {
 		"awsaccount": {},
 		"awsfleet":   {"config", "provision"},
 		"store":      {"fleet"},
-		"provision":  {"fleet"},
+		"redact":     {},
+		"provision":  {"fleet", "redact"},
 		"httpx":      {"fleet"},
 		"agent":      {"fleet", "wire"},
 		"logship":    {"fleet", "wire"},
-		"logtext":    {"fleet"},
+		"logtext":    {"fleet", "redact"},
 	}
 	// Which areas nobody may import, except for these.
 	onlyFrom := map[string][]string{

@@ -62,7 +62,7 @@ func boot() []store.NewLogLine {
 		{Level: fleet.LevelDebug, Text: "GET https://packages.example.org/ubuntu/dists/noble/InRelease 200"},
 		{Level: fleet.LevelWarn, Text: "the disk is 91 % full"},
 		{Level: fleet.LevelError, Text: "CUDA error: no kernel image is available for execution on the device " +
-			"(at /opt/conda/conda-bld/pytorch_1646755903507/work/aten/src/ATen/native/cuda/Loops.cuh:54)"},
+			"(at pytorch/aten/src/ATen/native/cuda/Loops.cuh:54); compile with TORCH_USE_CUDA_DSA to enable device-side assertions"},
 		{Text: "Traceback (most recent call last):"},
 		{Text: `  File "/home/client/train.py", line 12, in <module>`},
 		{Source: "agent", Level: fleet.LevelInfo, Text: "this VM is ready"},

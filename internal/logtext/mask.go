@@ -1,20 +1,13 @@
 package logtext
 
 import (
-	"bytes"
-	"cmp"
-	"encoding/json"
 	"net/url"
 	"regexp"
 	"slices"
 	"strings"
+
+	"lablink/internal/redact"
 )
-
-const mask = "[secret]"
-
-// minSecret is the length of the shortest secret that is masked: shorter ones
-// would take words apart.
-const minSecret = 6
 
 // tokenLength is that of a token of ours in base64: 256 bits.
 const tokenLength = 43
@@ -29,16 +22,16 @@ type Masker struct {
 func NewMasker(secrets ...string) *Masker {
 	m := &Masker{}
 	for _, secret := range secrets {
-		if len(secret) < minSecret {
+		if len(secret) < redact.MinSecret {
 			continue
 		}
 		query := url.QueryEscape(secret)
 		for _, s := range []string{
 			secret, query, url.PathEscape(secret), percent.ReplaceAllStringFunc(query, strings.ToLower),
-			jsonText(secret), strings.ReplaceAll(secret, "/", `\/`),
+			redact.JSONText(secret, false), strings.ReplaceAll(secret, "/", `\/`),
 		} {
 			// What is printed has gone through clean as well.
-			if s = clean(s); len(s) >= minSecret && !slices.Contains(m.known, s) {
+			if s = clean(s); len(s) >= redact.MinSecret && !slices.Contains(m.known, s) {
 				m.known = append(m.known, s)
 			}
 		}
@@ -50,17 +43,6 @@ func NewMasker(secrets ...string) *Masker {
 }
 
 var percent = regexp.MustCompile(`%[0-9A-F]{2}`)
-
-func jsonText(s string) string {
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	if err := e.Encode(s); err != nil {
-		return s // no string fails
-	}
-	quoted := strings.TrimSuffix(b.String(), "\n")
-	return quoted[1 : len(quoted)-1]
-}
 
 // place is where a secret stands: the first group of a pattern, which is only
 // tried if one of the words is there.
@@ -81,7 +63,7 @@ var places = []place{
 
 // Mask returns s without its secrets. Where some overlap, nothing of any is left.
 func (m *Masker) Mask(s string) string {
-	var found []part
+	var found []redact.Span
 	for _, secret := range m.known {
 		found = appendOccurrences(found, s, secret)
 	}
@@ -90,32 +72,15 @@ func (m *Masker) Mask(s string) string {
 			continue
 		}
 		for _, at := range p.pattern.FindAllStringSubmatchIndex(s, -1) {
-			found = append(found, part{at[2], at[3]})
+			found = append(found, redact.Span{From: at[2], To: at[3]})
 		}
 	}
-	if len(found) == 0 {
-		return s
-	}
-	slices.SortFunc(found, func(a, b part) int { return cmp.Compare(a.from, b.from) })
-	var b strings.Builder
-	end := 0 // of what is done
-	for i, p := range found {
-		if i == 0 || p.from > end {
-			b.WriteString(s[end:p.from])
-			b.WriteString(mask)
-		}
-		end = max(end, p.to)
-	}
-	b.WriteString(s[end:])
-	return b.String()
+	return redact.Spans(s, found)
 }
-
-// part is a part of a text.
-type part struct{ from, to int }
 
 // appendOccurrences adds where a secret is in a text, also where it overlaps
 // itself. A number is only meant where it is one, not as part of a longer one.
-func appendOccurrences(found []part, s, secret string) []part {
+func appendOccurrences(found []redact.Span, s, secret string) []redact.Span {
 	number := isDigits(secret)
 	for from := 0; ; from++ {
 		i := strings.Index(s[from:], secret)
@@ -127,10 +92,10 @@ func appendOccurrences(found []part, s, secret string) []part {
 		if number && (from > 0 && isDigit(s[from-1]) || to < len(s) && isDigit(s[to])) {
 			continue
 		}
-		if last := len(found) - 1; last >= 0 && from <= found[last].to && found[last].from <= from {
-			found[last].to = max(found[last].to, to)
+		if last := len(found) - 1; last >= 0 && from <= found[last].To && found[last].From <= from {
+			found[last].To = max(found[last].To, to)
 		} else {
-			found = append(found, part{from, to})
+			found = append(found, redact.Span{From: from, To: to})
 		}
 	}
 }

@@ -230,7 +230,7 @@ func TestBoot_Size(t *testing.T) {
 func TestBoot_Shellcheck(t *testing.T) {
 	t.Parallel()
 	if _, err := exec.LookPath("shellcheck"); err != nil {
-		t.Skip("shellcheck is not installed")
+		t.Fatal("shellcheck is not installed: make deps installs it")
 	}
 	path := filepath.Join(t.TempDir(), "user-data")
 	write(t, path, userData(t, usual("http://127.0.0.1").with(settings{"software": "it's", "startup_script": "echo"})))

@@ -1,21 +1,13 @@
 package provision
 
 import (
-	"bytes"
-	"cmp"
-	"encoding/json"
 	"net/url"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
+
+	"lablink/internal/redact"
 )
-
-// minSecret is the length of the shortest secret that is masked, in bytes.
-// Masking shorter ones would take words apart, and hide nothing.
-const minSecret = 6
-
-const mask = "[secret]"
 
 // masker hides secrets in text, as they are and as they stand in an URL, in JSON
 // or between quotes.
@@ -25,7 +17,7 @@ func newMasker(secrets []string) masker {
 	seen := map[string]bool{}
 	var m masker
 	for _, secret := range secrets {
-		if len(secret) < minSecret {
+		if len(secret) < redact.MinSecret {
 			continue
 		}
 		for _, outer := range spellings { // the first leaves it as it is
@@ -52,61 +44,33 @@ var spellings = []func(string) string{
 	func(s string) string { return strings.TrimPrefix(url.UserPassword("", s).String(), ":") },
 	func(s string) string { return percentCode.ReplaceAllStringFunc(url.QueryEscape(s), strings.ToLower) },
 	func(s string) string { return unquote(strconv.Quote(s)) },
-	func(s string) string { return jsonString(s, true) },
-	func(s string) string { return jsonString(s, false) },
+	func(s string) string { return redact.JSONText(s, true) },
+	func(s string) string { return redact.JSONText(s, false) },
 }
 
 func unquote(s string) string { return s[1 : len(s)-1] }
 
-// jsonString is a text as it stands in JSON, which may be made fit for HTML.
-func jsonString(s string, html bool) string {
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(html)
-	if err := e.Encode(s); err != nil {
-		return s // no string fails
-	}
-	return unquote(strings.TrimSuffix(b.String(), "\n"))
-}
-
-// span is a part of a text.
-type span struct{ from, to int }
-
 // hide replaces the secrets in a text. Where they overlap, nothing of any is left.
 func (m masker) hide(text string) string {
-	var found []span
+	var found []redact.Span
 	for _, secret := range m {
 		found = append(found, occurrences(text, secret)...)
 	}
-	if len(found) == 0 {
-		return text
-	}
-	slices.SortFunc(found, func(a, b span) int { return cmp.Compare(a.from, b.from) })
-	var b strings.Builder
-	end := 0 // of what is done
-	for i, s := range found {
-		if i == 0 || s.from > end {
-			b.WriteString(text[end:s.from])
-			b.WriteString(mask)
-		}
-		end = max(end, s.to)
-	}
-	b.WriteString(text[end:])
-	return b.String()
+	return redact.Spans(text, found)
 }
 
 // occurrences finds all of a secret in a text. Those that touch are one.
-func occurrences(text, secret string) (found []span) {
+func occurrences(text, secret string) (found []redact.Span) {
 	for from := 0; ; from++ {
 		i := strings.Index(text[from:], secret)
 		if i < 0 {
 			return found
 		}
 		from += i
-		if last := len(found) - 1; last >= 0 && from <= found[last].to {
-			found[last].to = from + len(secret)
+		if last := len(found) - 1; last >= 0 && from <= found[last].To {
+			found[last].To = from + len(secret)
 		} else {
-			found = append(found, span{from, from + len(secret)})
+			found = append(found, redact.Span{From: from, To: from + len(secret)})
 		}
 	}
 }
