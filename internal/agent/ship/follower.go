@@ -117,6 +117,7 @@ func (f *follower) fill(last bool) (full bool) {
 }
 
 func (f *follower) add(e event) {
+	e = e.unwrapped()
 	f.events = append(f.events, e)
 	f.bytes += len(e.text)
 }

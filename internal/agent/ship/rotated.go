@@ -68,7 +68,7 @@ func (l rotated) search(p *position, itself bool) (*os.File, error) {
 		}
 		for _, wanted := range []bool{true, false} { // first the file itself
 			for _, s := range all {
-				if p.is(s.info) != wanted || wanted && !itself {
+				if p.is(s.info) != wanted || wanted && !itself || !wanted && s.olderThan(p) {
 					continue
 				}
 				if file, err := s.holding(p); file != nil || err != nil {
@@ -86,6 +86,10 @@ func (l rotated) search(p *position, itself bool) (*os.File, error) {
 	}
 	return nil, nil // at the next look
 }
+
+// olderThan reports whether the file cannot be a copy of the position's, however
+// much they are alike: it was written before that.
+func (s sibling) olderThan(p *position) bool { return s.info.ModTime().Before(p.Modified) }
 
 // holding opens the file if it is the position's, or a copy of it.
 func (s sibling) holding(p *position) (*os.File, error) {

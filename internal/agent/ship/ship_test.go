@@ -265,6 +265,49 @@ func TestRun_Rotation(t *testing.T) {
 	}
 }
 
+// All copies of a log that always says the same are alike. Only the last is one of
+// the file that was truncated.
+func TestRun_CopiesAlike(t *testing.T) {
+	t.Parallel()
+	a := newAllocator(t)
+	m := newMachine(t, a)
+	const beat = "still alive\n"
+	var want []string
+	for n := range 4 {
+		lines := 60 - n
+		want = append(want, slices.Repeat([]string{beat[:len(beat)-1]}, lines)...)
+		stop := m.start()
+		m.write(strings.Repeat(beat, lines-1))
+		a.wants(want[:len(want)-1]...)
+		stop()
+		m.write(beat) // while nobody looks
+		m.copyTruncate()
+		for old := range n {
+			hoursAgo := time.Now().Add(-time.Duration(old+1) * time.Hour)
+			if err := os.Chtimes(fmt.Sprintf("%s.%d", m.log, old+2), hoursAgo, hoursAgo); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	m.start()
+	m.write("the end\n")
+	a.wants(append(want, "the end")...)
+}
+
+func TestRun_DockersFormat(t *testing.T) {
+	t.Parallel()
+	a := newAllocator(t)
+	m := newMachine(t, a)
+	const others = `{"log":"no stream","time":"2026-01-31T10:00:00Z"}` + "\n" + `{"log":"not whole` + "\n"
+	m.write(`{"log":"\u001b[31mred\r\n","stream":"stderr","time":"2026-01-31T10:00:00.123456789Z"}` + "\n" +
+		`{"log":"a \"part\"","stream":"stdout","attrs":{"tag":"x"},"time":"2026-01-31T10:00:01Z"}` + "\n" + others)
+	m.start()
+	a.wants(append([]string{"\x1b[31mred", `a "part"`}, strings.Split(strings.TrimSuffix(others, "\n"), "\n")...)...)
+	if at := a.batches[0].Events[0].Time; !at.Equal(time.Date(2026, 1, 31, 10, 0, 0, 123456789, time.UTC)) {
+		t.Errorf("the first line is of %v", at)
+	}
+}
+
 func TestRun_HostileBytes(t *testing.T) {
 	t.Parallel()
 	a := newAllocator(t)
