@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -25,7 +26,7 @@ type sentLogs struct {
 }
 
 // takeLogs answers 200, or the refusal that the test asked for; the test gets
-// what was answered 200.
+// what was taken.
 func (f *fakeAllocator) takeLogs(w http.ResponseWriter, r *http.Request) {
 	sent := sentLogs{token: r.Header.Get("Authorization"), zipped: r.Header.Get("Content-Encoding") == "gzip"}
 	var body io.Reader = r.Body
@@ -39,12 +40,20 @@ func (f *fakeAllocator) takeLogs(w http.ResponseWriter, r *http.Request) {
 	if err := json.NewDecoder(body).Decode(&sent.LogBatch); err != nil {
 		f.t.Errorf("logs: %v", err)
 	}
-	if code := f.refusal(r.URL.Path); code != 0 {
+	switch code := f.refusal(r.URL.Path); code {
+	case 0:
+		f.logs <- sent
+	case hangs:
+		_, _ = io.Copy(io.Discard, r.Body) // only then it is seen that the caller goes
+		f.logs <- sent
+		<-r.Context().Done()
+	default:
 		w.WriteHeader(code)
-		return
 	}
-	f.logs <- sent
 }
+
+// hangs is a refusal that never comes, of what was taken.
+const hangs = -1
 
 // newShippingVM is a VM whose agent ships logs.
 func newShippingVM(t *testing.T, f *fakeAllocator) *vm {
@@ -94,6 +103,28 @@ func TestLogs_Sources(t *testing.T) {
 	}
 	stop()
 	f.line(t, SourceAgent, "the agent has stopped")
+}
+
+// An allocator that takes lines, but does not say so, gets the same again by the
+// same names.
+func TestLogs_AllocatorHangs(t *testing.T) {
+	t.Parallel()
+	f := newAllocator(t)
+	v := newShippingVM(t, f)
+	v.cfg.Timing.Call = 500 * time.Millisecond
+	f.refuseNext(wire.PathLogs, hangs, hangs)
+	v.start()
+	tries := [3]sentLogs{}
+	for n := range tries {
+		tries[n] = next(t, f.logs, "try")
+	}
+	for _, again := range tries[1:] {
+		if len(tries[0].Events) == 0 || !reflect.DeepEqual(again, tries[0]) {
+			t.Errorf("first %+v\nthen  %+v", tries[0], again)
+		}
+	}
+	next(t, f.polls, "poll").reply(delivery(9, "4/0good"))
+	f.line(t, SourceAgent, "the result is reported")
 }
 
 // What cannot be sent is complained about once, where it is not sent.
