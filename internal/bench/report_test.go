@@ -32,12 +32,18 @@ type report struct {
 	figures []figure
 }
 
-// add keeps a figure for the table, and reports it if tb is a benchmark.
+// add takes a figure that cannot be nothing.
 func (r *report) add(tb testing.TB, f figure) {
 	tb.Helper()
 	if f.value <= 0 {
 		tb.Errorf("%s: nothing was measured", f.name)
 	}
+	r.keep(tb, f)
+}
+
+// keep keeps a figure for the table, and reports it if tb is a benchmark.
+func (r *report) keep(tb testing.TB, f figure) {
+	tb.Helper()
 	r.mu.Lock()
 	r.figures = append(r.figures, f)
 	r.mu.Unlock()

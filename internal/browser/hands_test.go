@@ -97,6 +97,8 @@ func (p *page) doubleClick(role, name string) {
 	p.with(role, name, func(ctx context.Context, t *chromedp.Target, o object) error { return clickOn(ctx, t, o, 2) })
 }
 
+// clickOn clicks with the mouse, and returns an error if the page moved away under
+// it, so that nothing was clicked.
 func clickOn(ctx context.Context, t *chromedp.Target, o object, clicks int64) error {
 	if ok, err := callOn[bool](ctx, t, o, "function() { return !this.disabled }"); err != nil || !ok {
 		return errors.Join(errors.New("it is disabled"), err)
@@ -113,6 +115,9 @@ func clickOn(ctx context.Context, t *chromedp.Target, o object, clicks int64) er
 	}
 	q := found.Quads[0]
 	x, y := (q[0]+q[4])/2, (q[1]+q[5])/2
+	if _, err := callOn[chromedp.Void](ctx, t, o, awaitClick); err != nil {
+		return err
+	}
 	for n := int64(1); n <= clicks; n++ {
 		for _, event := range []input.DispatchMouseEventType{input.DispatchMouseEventTypeMousePressed, input.DispatchMouseEventTypeMouseReleased} {
 			if _, err := cdp.Call(ctx, t, input.DispatchMouseEvent, input.DispatchMouseEventParams{
@@ -122,8 +127,23 @@ func clickOn(ctx context.Context, t *chromedp.Target, o object, clicks int64) er
 			}
 		}
 	}
+	// An error means that the page is gone: the click has led elsewhere.
+	if hit, err := callOn[bool](ctx, t, o, "function() { return this.wasClicked }"); err == nil && !hit {
+		return errors.New("the click missed it")
+	}
 	return nil
 }
+
+// awaitClick notes whether the next click is on the element, or on another one
+// that the page has put in its place meanwhile. A page without script cannot tell, nor
+// does it move.
+const awaitClick = `function() {
+	this.wasClicked = matchMedia('(scripting: none)').matches
+	document.addEventListener('click', e => {
+		const clicked = e.target.closest(this.tagName)
+		this.wasClicked = clicked === this || clicked !== null && !this.isConnected && clicked.innerText === this.innerText
+	}, {once: true, capture: true})
+}`
 
 // unfold clicks what opens details.
 func (p *page) unfold(summary string) {

@@ -42,7 +42,7 @@ func FindBinary(configured string) (string, error) {
 
 func (w *Workspace) checkVersion(ctx context.Context) error {
 	var v *version.Version
-	err := w.run(ctx, nil, func() (err error) {
+	err := w.run(ctx, nil, func(ctx context.Context) (err error) {
 		v, _, err = w.tf.Version(ctx, false)
 		return err
 	})

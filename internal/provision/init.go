@@ -40,7 +40,7 @@ func (w *Workspace) initialise(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := w.run(ctx, w.lines(nil), func() error { return w.tf.Init(ctx, tfexec.Reconfigure(true)) }); err != nil {
+	if err := w.run(ctx, w.lines(nil), func(ctx context.Context) error { return w.tf.Init(ctx, tfexec.Reconfigure(true)) }); err != nil {
 		return fmt.Errorf("terraform init: %w", err)
 	}
 	// Without providers, Terraform may make no such folder.

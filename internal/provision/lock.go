@@ -44,7 +44,7 @@ func (w *Workspace) breakLock(ctx context.Context, l lock) {
 		return
 	}
 	w.log("The lock of the state is of a Terraform that was killed. It is removed: " + l.id)
-	if err := w.run(ctx, nil, func() error { return w.tf.ForceUnlock(ctx, l.id) }); err != nil {
+	if err := w.run(ctx, nil, func(ctx context.Context) error { return w.tf.ForceUnlock(ctx, l.id) }); err != nil {
 		w.log("It could not be removed: " + err.Error())
 	}
 }

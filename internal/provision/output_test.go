@@ -239,20 +239,13 @@ func TestHide_NeverShows(t *testing.T) {
 	})
 }
 
-// doneError is how terraform-exec says that a context has ended when the process
-// has no error: its text cannot be had.
-type doneError struct{}
-
-func (doneError) Is(target error) bool { return target == context.Canceled }
-
-func (doneError) Error() string { panic("there is no error to print") }
-
 func TestRunError(t *testing.T) {
 	t.Parallel()
 	w := &provision.Workspace{}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := w.RunError(ctx, doneError{}); err.Error() != "context canceled" || !errors.Is(err, context.Canceled) {
+	stopped := errors.New("exit status 1\nInterrupt received.")
+	if err := w.RunError(ctx, stopped); err.Error() != "Interrupt received." || !errors.Is(err, context.Canceled) || !errors.Is(err, stopped) {
 		t.Errorf("error: %v", err)
 	}
 	if err := w.RunError(ctx, context.Canceled); err.Error() != "context canceled" || !errors.Is(err, context.Canceled) {

@@ -9,11 +9,17 @@ import (
 	"time"
 )
 
-// run calls f, which runs Terraform. Its output goes to out, or nowhere if that
-// is nil; what it says on standard error goes to the log in any case. When f
-// fails, or ctx ends, nothing that Terraform has started is left afterwards. An
-// error is a *runError.
-func (w *Workspace) run(ctx context.Context, out *lineWriter, f func() error) error {
+// run calls f, which runs Terraform with the context that it is given. Its output
+// goes to out, or nowhere if that is nil; what it says on standard error goes to
+// the log in any case. When f fails, or ctx ends, nothing that Terraform has
+// started is left afterwards. An error is a *runError.
+//
+// The context that f gets does not end: terraform-exec, when told to stop a process
+// that it is just starting, neither waits for it nor ends what watches it.
+func (w *Workspace) run(ctx context.Context, out *lineWriter, f func(context.Context) error) error {
+	if err := ctx.Err(); err != nil {
+		return w.newRunError(ctx, err)
+	}
 	// terraform-exec goes on writing to the last command's writers until others are set.
 	w.tf.SetStdout(io.Discard)
 	if out != nil {
@@ -22,24 +28,20 @@ func (w *Workspace) run(ctx context.Context, out *lineWriter, f func() error) er
 	errOut := w.lines(nil)
 	w.tf.SetStderr(errOut)
 
-	ended := make(chan struct{})
-	overdue := make(chan struct{})
+	ended, stopped := make(chan struct{}), make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
-		defer close(overdue)
-		select {
-		case <-ended:
-		case <-time.After(w.Grace):
-			// terraform-exec reads until the last process has closed the pipe, whoever that is.
-			w.reap()
-		}
+		defer close(stopped)
+		w.interrupt(ended)
 	})
-	err := f()
+	err := f(context.WithoutCancel(ctx))
 	close(ended)
 	if !stop() {
-		<-overdue
+		<-stopped
 	}
-	if err != nil || ctx.Err() != nil {
-		// terraform-exec abandons a process, too, if ctx ends in the instant of its start.
+	if err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
 		w.reap()
 	}
 	if out != nil {
@@ -50,6 +52,31 @@ func (w *Workspace) run(ctx context.Context, out *lineWriter, f func() error) er
 		return nil
 	}
 	return w.newRunError(ctx, err)
+}
+
+// interrupt tells Terraform to stop, so that it saves its state, and returns when
+// it has ended. When Grace is over before, it is killed with all it has started.
+func (w *Workspace) interrupt(ended <-chan struct{}) {
+	overdue := time.NewTimer(w.Grace)
+	defer overdue.Stop()
+	tick := time.NewTicker(interruptEvery)
+	defer tick.Stop()
+	told := map[int32]bool{} // a second interrupt would have Terraform give up its state
+	for {
+		// Again and again: it may be about to start, or be the first command of several.
+		if err := interruptChildren(w.Dir, told); err != nil {
+			w.log("Terraform could not be interrupted: " + err.Error())
+		}
+		select {
+		case <-ended:
+			return
+		case <-overdue.C:
+			// terraform-exec reads until the last process has closed the pipe, whoever that is.
+			w.reap()
+			return
+		case <-tick.C:
+		}
+	}
 }
 
 func (w *Workspace) reap() {
@@ -80,14 +107,12 @@ func (e *runError) Error() string { return e.text }
 func (e *runError) Is(target error) bool { return errors.Is(e.cause, target) }
 
 func (w *Workspace) newRunError(ctx context.Context, err error) *runError {
-	// When ctx has ended, terraform-exec returns an error that says so and holds that of the process, even if
-	// there is none: then it panics when asked for its text.
-	if errors.Is(err, context.Canceled) && errors.Unwrap(err) == nil {
-		err = ctx.Err()
-	}
 	// After its exit status follows what it said. If it said something, the usual one tells nothing.
-	text := strings.TrimSpace(err.Error())
-	return &runError{text: w.tidy(strings.TrimPrefix(text, "exit status 1\n")), cause: err}
+	text := w.tidy(strings.TrimPrefix(strings.TrimSpace(err.Error()), "exit status 1\n"))
+	if ended := ctx.Err(); ended != nil && !errors.Is(err, ended) {
+		err = errors.Join(ended, err)
+	}
+	return &runError{text: text, cause: err}
 }
 
 // broke reports whether Terraform ended in another way than by telling errors:

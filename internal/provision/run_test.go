@@ -135,6 +135,26 @@ func TestWorkspace_EveryCommandIsStopped(t *testing.T) {
 	}
 }
 
+// However near to the start of a process the end comes: nothing is left of it, nor
+// of what watches it, which the end of all tests looks at.
+func TestPlan_StoppedAtAnyInstant(t *testing.T) {
+	t.Parallel()
+	w, _ := fake(t, map[string]string{"plan.sh": `trap "exit 1" INT; sleep 1000 >/dev/null 2>&1 & wait`})
+	open(t, w)
+	for after := range 30 {
+		ctx, cancel := context.WithCancel(t.Context())
+		instant := time.AfterFunc(time.Duration(after)*200*time.Microsecond, cancel)
+		if _, err := w.Plan(ctx, nil, nil, isVM); !errors.Is(err, context.Canceled) {
+			t.Errorf("error: %v", err)
+		}
+		instant.Stop()
+		cancel()
+		if left := marked(t, w.Dir); len(left) > 0 {
+			t.Fatalf("processes are left: %v", left)
+		}
+	}
+}
+
 // A plan that is stopped and has the exit code of one with changes is no error to
 // terraform-exec.
 func TestPlan_StoppedAtItsEnd(t *testing.T) {

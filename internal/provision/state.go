@@ -37,7 +37,7 @@ func (w *Workspace) saveErroredState(ctx context.Context) error {
 		return w.setAside(path, errors.New("it is damaged"))
 	}
 	push := func(lockTimeout string) error {
-		return w.run(ctx, w.lines(nil), func() error {
+		return w.run(ctx, w.lines(nil), func(ctx context.Context) error {
 			return w.tf.StatePush(ctx, erroredState, tfexec.Lock(true), tfexec.LockTimeout(lockTimeout))
 		})
 	}

@@ -91,10 +91,6 @@ func (w *Workspace) Open(ctx context.Context) error {
 	if err := w.tf.SetEnv(env); err != nil {
 		return err
 	}
-	// Where processes cannot be found by their environment, terraform-exec still kills Terraform itself.
-	if err := w.tf.SetWaitDelay(w.Grace); err != nil {
-		return err
-	}
 	if err := w.checkVersion(ctx); err != nil {
 		return err
 	}
@@ -144,7 +140,7 @@ func (w *Workspace) Plan(ctx context.Context, vms map[string]VM, tokens map[stri
 	t := w.track(&Plan{isVM: func(string) bool { return false }, known: map[string]string{}}, func(Event) {})
 	out := w.lines(t)
 	makePlan := func(lockTimeout string) error {
-		return w.run(ctx, out, func() error {
+		return w.run(ctx, out, func(ctx context.Context) error {
 			_, err := w.tf.PlanJSON(ctx, out, tfexec.VarFile(varsFile), tfexec.Out(planFile), tfexec.LockTimeout(lockTimeout), tfexec.Parallelism(w.parallel()))
 			return err
 		})
@@ -160,7 +156,7 @@ func (w *Workspace) Plan(ctx context.Context, vms map[string]VM, tokens map[stri
 		return nil, t.failure(errors.Join(err, w.uninitialise()))
 	}
 	var shown *tfjson.Plan
-	err = w.run(ctx, nil, func() (err error) { // unseen: the plan holds the tokens
+	err = w.run(ctx, nil, func(ctx context.Context) (err error) { // unseen: the plan holds the tokens
 		shown, err = w.tf.ShowPlanFile(ctx, planFile)
 		return err
 	})
@@ -212,7 +208,7 @@ func (w *Workspace) writeVariables(vms map[string]VM, tokens map[string]string) 
 func (w *Workspace) Apply(ctx context.Context, p *Plan, on func(Event)) (map[string]Machine, error) {
 	t := w.track(p, on)
 	out := w.lines(t)
-	err := w.run(ctx, out, func() error {
+	err := w.run(ctx, out, func(ctx context.Context) error {
 		return w.tf.ApplyJSON(ctx, out, tfexec.DirOrPlan(planFile), tfexec.LockTimeout(w.lockTimeout()), tfexec.Parallelism(w.parallel()))
 	})
 	_ = os.Remove(filepath.Join(w.Dir, planFile)) // used up, and holds the tokens; the next Open would remove it as well
