@@ -7,8 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/hashicorp/hcl/v2"
-	"github.com/hashicorp/hcl/v2/hclsyntax"
+	"lablink/internal/tffiles"
 )
 
 // TestResources compares docs/infrastructure.md with the Terraform files.
@@ -27,40 +26,13 @@ func TestResources(t *testing.T) {
 // resources are the rows of a table of what a folder with Terraform files makes.
 func resources(t *testing.T, dir string) string {
 	t.Helper()
-	files, err := filepath.Glob(filepath.Join(root, dir, "*.tf"))
-	if err != nil || len(files) == 0 {
-		t.Fatalf("%s: %d Terraform files, %v", dir, len(files), err)
+	folder, err := tffiles.Read(os.DirFS(filepath.Join(root, dir)), dir)
+	if err != nil {
+		t.Fatal(err)
 	}
 	var b strings.Builder
-	for _, file := range files {
-		source, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		f, diags := hclsyntax.ParseConfig(source, file, hcl.InitialPos)
-		if diags.HasErrors() {
-			t.Fatal(diags)
-		}
-		body, ok := f.Body.(*hclsyntax.Body)
-		if !ok {
-			t.Fatalf("%s is not in Terraform's own syntax", file)
-		}
-		for _, block := range body.Blocks {
-			if block.Type != "resource" {
-				continue
-			}
-			made := "always"
-			for name, words := range map[string]string{"count": "if", "for_each": "for each of"} {
-				if a := block.Body.Attributes[name]; a != nil {
-					text := strings.TrimSuffix(string(a.Expr.Range().SliceBytes(source)), " ? 1 : 0")
-					if condition, not := strings.CutSuffix(text, ` == "" ? 0 : 1`); not {
-						text = condition + ` != ""`
-					}
-					made = words + " `" + strings.Join(strings.Fields(text), " ") + "`"
-				}
-			}
-			fmt.Fprintf(&b, "| `%s` | %s |\n", strings.Join(block.Labels, "."), made)
-		}
+	for _, r := range folder.Resources {
+		fmt.Fprintf(&b, "| `%s` | %s |\n", r.Address(), r.When())
 	}
 	return b.String()
 }
