@@ -244,8 +244,8 @@ func TestRunError(t *testing.T) {
 	w := &provision.Workspace{}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	stopped := errors.New("exit status 1\nInterrupt received.")
-	if err := w.RunError(ctx, stopped); err.Error() != "Interrupt received." || !errors.Is(err, context.Canceled) || !errors.Is(err, stopped) {
+	stopped := errors.New("exit status 1\nit was interrupted")
+	if err := w.RunError(ctx, stopped); err.Error() != "it was interrupted" || !errors.Is(err, context.Canceled) || !errors.Is(err, stopped) {
 		t.Errorf("error: %v", err)
 	}
 	if err := w.RunError(ctx, context.Canceled); err.Error() != "context canceled" || !errors.Is(err, context.Canceled) {

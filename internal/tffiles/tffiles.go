@@ -41,11 +41,11 @@ func (r Resource) Address() string {
 func (r Resource) When() string {
 	switch {
 	case r.If != "" && r.Each != "":
-		return fmt.Sprintf("for each of `%s`, if `%s`", r.Each, r.If)
+		return "for each of `" + r.Each + "`, if `" + r.If + "`"
 	case r.If != "":
-		return fmt.Sprintf("if `%s`", r.If)
+		return "if `" + r.If + "`"
 	case r.Each != "":
-		return fmt.Sprintf("for each of `%s`", r.Each)
+		return "for each of `" + r.Each + "`"
 	default:
 		return "always"
 	}
