@@ -72,6 +72,11 @@ bench: ## Measure, each number beside the least that this machine can do
 	@scripts/install-deps postgresql terraform
 	go test ./internal/bench/... -run '^$$' -bench . -benchtime=1x -timeout 30m $(TESTFLAGS)
 
+.PHONY: docs
+docs: ## Check the pages and pictures of docs/ (TESTFLAGS=-update writes what is generated)
+	@scripts/install-deps postgresql terraform
+	go test ./internal/diagram ./internal/docs $(TESTFLAGS)
+
 .PHONY: vuln
 vuln: $(GOVULNCHECK) ## Look for known vulnerabilities (fetches their database)
 	$(GOVULNCHECK) ./...

@@ -122,13 +122,16 @@ func TestImports(t *testing.T) {
 		"agent":      {"fleet", "wire"},
 		"logship":    {"fleet", "wire"},
 		"logtext":    {"fleet", "redact"},
+		"tffiles":    {},
+		"diagram":    {"tffiles", "wire"},
 	}
 	// Which areas nobody may import, except for these.
 	onlyFrom := map[string][]string{
 		"api":       {"server"},
 		"web":       {"server"},
 		"jobs":      {"server"},
-		"provision": {"server", "jobs", "awsfleet", "testkit"},
+		"provision": {"server", "jobs", "awsfleet", "testkit", "cli"},
+		"diagram":   {"cli"},
 		"awsfleet":  {"server"},
 		"pgserver":  {"server", "cli", "testkit"},
 		"server":    {"cli", "demo", "testkit"},

@@ -56,7 +56,7 @@ To try it here:         lablink demo`,
 		return usageError{fmt.Errorf("%w (see %s --help)", err, cmd.CommandPath())}
 	})
 	group(root, newServeCommand(), newAgentCommand(), newDemoCommand(), newConfigCommand(), newMigrateCommand(),
-		newAdminCommand(), newVersionCommand(), newStartHostCommand(), newChromeRemoteDesktopCommand(), newTeeConsoleCommand())
+		newAdminCommand(), newVersionCommand(), newDiagramCommand(), newStartHostCommand(), newChromeRemoteDesktopCommand(), newTeeConsoleCommand())
 	return root
 }
 

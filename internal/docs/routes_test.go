@@ -44,11 +44,19 @@ func TestRoutes(t *testing.T) {
 	}
 }
 
-// routes returns the patterns with a method that stand as an argument of a call
-// in the packages that serve HTTP.
+// routes returns the patterns of all routes.
 func routes(t *testing.T) []string {
 	t.Helper()
 	var found []string
+	eachRoute(t, func(_, pattern string, _ *ast.CallExpr) { found = append(found, strings.TrimSuffix(pattern, "{$}")) })
+	slices.Sort(found)
+	return slices.Compact(found)
+}
+
+// eachRoute calls do with the patterns with a method that stand as an argument of
+// a call in the packages that serve HTTP.
+func eachRoute(t *testing.T, do func(dir, pattern string, call *ast.CallExpr)) {
+	t.Helper()
 	for _, dir := range []string{"api", "web", "server"} {
 		files, err := filepath.Glob(filepath.Join(root, "internal", dir, "*.go"))
 		if err != nil {
@@ -68,14 +76,12 @@ func routes(t *testing.T) []string {
 					return true
 				}
 				if pattern := text(t, call.Args[0]); routePattern.MatchString(pattern) {
-					found = append(found, strings.TrimSuffix(pattern, "{$}"))
+					do(dir, pattern, call)
 				}
 				return true
 			})
 		}
 	}
-	slices.Sort(found)
-	return slices.Compact(found)
 }
 
 // text evaluates strings, paths of package wire, and sums of both; "" is for
