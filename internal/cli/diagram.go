@@ -52,7 +52,7 @@ LabLink.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.kind, "diagram-type", "all", "what to draw: "+typeNames())
+	f.StringVar(&o.kind, "diagram-type", "all", "what to draw: "+diagram.Choices())
 	f.StringVar(&o.terraform, "terraform-dir", "", "folder with the Terraform files of the allocator")
 	f.StringVar(&o.vms, "client-vm-terraform-dir", "", "folder with the Terraform files of the VMs")
 	f.StringVar(&o.output, "output-dir", "figures", "folder for the pictures")
@@ -66,14 +66,6 @@ LabLink.`,
 	cmd.MarkFlagsMutuallyExclusive("timestamp-runs", "no-timestamp-runs")
 	cmd.MarkFlagsMutuallyExclusive("preset", "fontsize-preset")
 	return cmd
-}
-
-func typeNames() string {
-	var names []string
-	for _, t := range diagram.Types() {
-		names = append(names, string(t))
-	}
-	return strings.Join(names, ", ") + " or all"
 }
 
 // drawDiagrams draws what was asked for. One picture that fails does not keep
@@ -113,13 +105,6 @@ func drawDiagrams(cmd *cobra.Command, o diagramOptions) error {
 	}
 	var errs []error
 	for _, t := range types {
-		for _, name := range formats {
-			path := filepath.Join(dir, t.FileName()+"."+name)
-			// An older picture must not be taken for this one.
-			if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return err
-			}
-		}
 		paths, err := drawDiagram(cmd.Context(), t, sources, preset, formats, float64(o.dpi), dir)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s is not drawn: %w", t, err))
@@ -156,10 +141,13 @@ func diagramSources(o diagramOptions) (diagram.Sources, error) {
 	return s, nil
 }
 
+// perRun reports whether each run has a folder of its own.
+func (o diagramOptions) perRun() bool { return o.timestamp && !o.noTimestamp }
+
 // folder is where the pictures go. Where the script of the Python LabLink had
 // folders main and supplementary, each run stands beside them.
 func (o diagramOptions) folder(now time.Time) string {
-	if o.noTimestamp || !o.timestamp {
+	if !o.perRun() {
 		return o.output
 	}
 	base, category := o.output, "diagrams"
@@ -170,6 +158,13 @@ func (o diagramOptions) folder(now time.Time) string {
 }
 
 func drawDiagram(ctx context.Context, t diagram.Type, from diagram.Sources, preset draw.Preset, formats []string, dpi float64, dir string) (paths []string, err error) {
+	name := func(format string) string { return filepath.Join(dir, t.FileName()+"."+format) }
+	for _, format := range formats {
+		// An older picture must not be taken for this one, should this one fail.
+		if err := os.Remove(name(format)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+	}
 	picture, err := diagram.New(t, from)
 	if err != nil {
 		return nil, err
@@ -183,7 +178,7 @@ func drawDiagram(ctx context.Context, t diagram.Type, from diagram.Sources, pres
 		if err != nil {
 			return paths, err
 		}
-		path := filepath.Join(dir, t.FileName()+"."+format)
+		path := name(format)
 		if err := os.WriteFile(path, data, 0o644); err != nil { //nolint:gosec // pictures are to be shown
 			return paths, err
 		}
@@ -203,6 +198,6 @@ func (o diagramOptions) metadata(now time.Time, s diagram.Sources, types []diagr
 		names[i] = string(t)
 	}
 	fmt.Fprintf(&b, "Diagram types: %s\nFormats: %s\nDPI: %d\nFont size preset: %s\nTimestamp runs: %t\n",
-		strings.Join(names, ", "), strings.Join(formats, ", "), o.dpi, o.preset, o.timestamp && !o.noTimestamp)
+		strings.Join(names, ", "), strings.Join(formats, ", "), o.dpi, o.preset, o.perRun())
 	return []byte(b.String())
 }

@@ -42,34 +42,34 @@ func architecture(p *Picture, c *content) error {
 	p.line("terraform", "vm", "makes, destroys", Run, "")
 	p.back("vm", "serve", poll, Held, "")
 	p.line("vm", "google", "the desktop", Request, "")
-	logs, filters, processors := c.VMs.Find(logGroups...), c.VMs.Find(subscriptions...), c.Allocator.Find(functions...)
+	logs, filters, processors, whole := c.cloudLogs()
 	if len(logs) > 0 {
 		p.Groups = append(p.Groups, Group{ID: "logs", Title: "Logs"})
-		p.Nodes = append(p.Nodes, Node{ID: "log group", In: "logs", Title: "CloudWatch Logs", Lines: named(logs), Shape: Store, If: shared(logs)})
-		p.line("vm", "log group", "output", Write, shared(logs))
+		p.Nodes = append(p.Nodes, Node{ID: "log group", In: "logs", Title: "CloudWatch Logs", Lines: named(logs), Shape: Store, If: commonIf(logs)})
+		p.line("vm", "log group", "output", Write, commonIf(logs))
 	}
-	if len(logs) > 0 && len(filters) > 0 && len(processors) > 0 {
-		p.Nodes = append(p.Nodes, Node{ID: "processor", In: "logs", Title: "Log processor", Lines: named(processors), Shape: Program, If: shared(processors)})
-		p.line("log group", "processor", named(filters)[0], Run, shared(filters))
-		p.back("processor", "serve", post, Request, shared(filters))
+	if whole {
+		p.Nodes = append(p.Nodes, Node{ID: "processor", In: "logs", Title: "Log processor", Lines: named(processors), Shape: Program, If: commonIf(processors)})
+		p.line("log group", "processor", named(filters)[0], Run, commonIf(filters))
+		p.back("processor", "serve", post, Request, commonIf(filters))
 	}
-	aside(p, "around", "Rules and rights of the allocator", c.Allocator, slices.Concat(rules, keys, rights, buckets))
-	aside(p, "around vms", "Rules and rights of the VMs", c.VMs, slices.Concat(rules, keys, rights, buckets))
+	aside(p, "around", "Rules and rights of the allocator", c.Allocator, slices.Concat(rules, keys, rights, states))
+	aside(p, "around vms", "Rules and rights of the VMs", c.VMs, slices.Concat(rules, keys, rights, states))
 	return nil
 }
 
 // entrance adds what requests come through before they reach the program, and
 // returns the node that they reach first.
 func entrance(p *Picture, f *tffiles.Folder) string {
-	found := f.Find(slices.Concat(names, certificates, balancers, addresses)...)
+	found := f.Find(slices.Concat(domains, certificates, balancers, addresses)...)
 	if len(found) == 0 {
 		return "serve"
 	}
 	lines := listed(found)
-	if shared(found) != "" {
+	if commonIf(found) != "" {
 		lines = named(found) // the box tells the condition
 	}
-	p.Nodes = append(p.Nodes, Node{ID: "front", In: "allocator", Title: "Entrance", Lines: lines, Shape: Program, If: shared(found)})
+	p.Nodes = append(p.Nodes, Node{ID: "front", In: "allocator", Title: "Entrance", Lines: lines, Shape: Program, If: commonIf(found)})
 	return "front"
 }
 

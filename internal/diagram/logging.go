@@ -15,22 +15,21 @@ func logging(p *Picture, c *content) error {
 		{ID: "container", In: "vm", Title: "Container", Lines: []string{"what it prints"}, Shape: Program},
 		{ID: "agent", In: "vm", Title: "lablink agent", Lines: []string{"follows its container", "and files"}, Shape: Program},
 	}
-	groups, filters, processors := c.VMs.Find(logGroups...), c.VMs.Find(subscriptions...), c.Allocator.Find(functions...)
-	cloud := len(groups) > 0 && len(filters) > 0 && len(processors) > 0
+	groups, filters, processors, cloud := c.cloudLogs()
 	if cloud {
-		p.Groups = append(p.Groups, Group{ID: "cloud", Title: "AWS", If: shared(filters)})
+		p.Groups = append(p.Groups, Group{ID: "cloud", Title: "AWS", If: commonIf(filters)})
 		p.Nodes = append(p.Nodes,
-			Node{ID: "group", In: "cloud", Title: "CloudWatch Logs", Lines: named(groups), Shape: Store, If: shared(groups)},
-			Node{ID: "filter", In: "cloud", Title: "Subscription filter", Lines: append(named(filters), "chooses everything"), Shape: Program, If: shared(filters)},
-			Node{ID: "processor", In: "cloud", Title: "Log processor", Lines: named(processors), Shape: Program, If: shared(processors)})
-		p.line("container", "group", "Docker's driver awslogs: PutLogEvents", Write, shared(groups))
-		p.line("group", "filter", "hands on what is new", Notify, shared(filters))
-		p.line("filter", "processor", "invokes it, gzip", Run, shared(filters))
-		p.line("processor", "allocator", post+", with its token", Request, shared(filters))
+			Node{ID: "group", In: "cloud", Title: "CloudWatch Logs", Lines: named(groups), Shape: Store, If: commonIf(groups)},
+			Node{ID: "filter", In: "cloud", Title: "Subscription filter", Lines: append(named(filters), "chooses everything"), Shape: Program, If: commonIf(filters)},
+			Node{ID: "processor", In: "cloud", Title: "Log processor", Lines: named(processors), Shape: Program, If: commonIf(processors)})
+		p.line("container", "group", "Docker's driver awslogs: PutLogEvents", Write, commonIf(groups))
+		p.line("group", "filter", "hands on what is new", Notify, commonIf(filters))
+		p.line("filter", "processor", "invokes it, gzip", Run, commonIf(filters))
+		p.line("processor", "allocator", post+", with its token", Request, commonIf(filters))
 		if queue := c.Allocator.Find(queues...); len(queue) > 0 {
 			lines := append(named(queue), "what could not be", "delivered for hours")
-			p.Nodes = append(p.Nodes, Node{ID: "queue", In: "cloud", Title: "Queue", Lines: lines, Shape: Store, If: shared(queue)})
-			p.line("processor", "queue", "gives up", Write, shared(queue))
+			p.Nodes = append(p.Nodes, Node{ID: "queue", In: "cloud", Title: "Queue", Lines: lines, Shape: Store, If: commonIf(queue)})
+			p.line("processor", "queue", "gives up", Write, commonIf(queue))
 		}
 	}
 	p.line("agent", "allocator", post+", every half second"+otherwise(cloud), Request, "")

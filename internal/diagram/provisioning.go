@@ -27,18 +27,19 @@ func provisioning(p *Picture, c *content) error {
 			once = append(once, r)
 		}
 	}
+	made := listed(each)
+	if len(made) == 0 {
+		made = []string{machine(c.VMs)}
+	}
 	p.Nodes = []Node{
 		{ID: "admin", Title: "Admin", Shape: Person},
 		{ID: "allocator", In: "lablink", Title: "Allocator", Lines: []string{"lablink serve"}, Shape: Program},
 		{ID: "database", In: "lablink", Title: "PostgreSQL", Lines: []string{"operations, vms"}, Shape: Store},
 		{ID: "terraform", In: "lablink", Title: "Terraform", Lines: []string{"or OpenTofu"}, Shape: Program},
-		{ID: "vm", In: "cloud", Title: "Client VM", Lines: listed(each), Shape: Program},
+		{ID: "vm", In: "cloud", Title: "Client VM", Lines: made, Shape: Program},
 		{ID: "init", In: "start", Title: "1 Cloud-init", Lines: []string{"Docker, GPU"}, Shape: Program},
 		{ID: "container", In: "start", Title: "2 Container", Lines: []string{"image pulled and started"}, Shape: Program},
 		{ID: "agent", In: "start", Title: "3 Agent", Lines: []string{"startup script, then", "lablink agent"}, Shape: Program},
-	}
-	if len(each) == 0 {
-		p.Nodes[4].Lines = []string{machine(c.VMs)}
 	}
 	p.line("admin", "allocator", launch, Request, "")
 	p.line("allocator", "database", "the operation and a row for each VM, in one transaction; later what the VMs report", Write, "")

@@ -9,7 +9,7 @@ import (
 // Resource types of Terraform, by what they are to us.
 var (
 	machines      = []string{"aws_instance", "aws_autoscaling_group", "google_compute_instance", "azurerm_linux_virtual_machine", "terraform_data"}
-	names         = []string{"aws_route53_zone", "aws_route53_record"}
+	domains       = []string{"aws_route53_zone", "aws_route53_record"}
 	certificates  = []string{"aws_acm_certificate", "aws_acm_certificate_validation"}
 	balancers     = []string{"aws_lb", "aws_alb", "aws_elb", "aws_lb_listener", "aws_lb_target_group"}
 	addresses     = []string{"aws_eip"}
@@ -18,7 +18,7 @@ var (
 	rules         = []string{"aws_security_group"}
 	rights        = []string{"aws_iam_role", "aws_iam_role_policy", "aws_iam_role_policy_attachment", "aws_iam_policy", "aws_iam_instance_profile"}
 	keys          = []string{"aws_key_pair"}
-	buckets       = []string{"aws_s3_bucket", "aws_dynamodb_table"}
+	states        = []string{"aws_s3_bucket", "aws_dynamodb_table"}
 	logGroups     = []string{"aws_cloudwatch_log_group"}
 	subscriptions = []string{"aws_cloudwatch_log_subscription_filter"}
 	functions     = []string{"aws_lambda_function"}
@@ -38,9 +38,9 @@ func listed(resources []tffiles.Resource) []string {
 	return lines
 }
 
-// shared is the condition under which any of the resources is there, if it is the
-// same for all.
-func shared(resources []tffiles.Resource) string {
+// commonIf is the condition under which the resources are there, if it is the same
+// for all.
+func commonIf(resources []tffiles.Resource) string {
 	if len(resources) == 0 {
 		return ""
 	}
@@ -52,13 +52,20 @@ func shared(resources []tffiles.Resource) string {
 	return resources[0].If
 }
 
-// addresses are the resources' names alone.
+// named are the addresses of resources alone.
 func named(resources []tffiles.Resource) []string {
 	var lines []string
 	for _, r := range resources {
 		lines = append(lines, r.Address())
 	}
 	return lines
+}
+
+// cloudLogs is the way of the logs through CloudWatch. It is whole if nothing of it
+// is missing.
+func (c *content) cloudLogs() (groups, filters, processors []tffiles.Resource, whole bool) {
+	groups, filters, processors = c.VMs.Find(logGroups...), c.VMs.Find(subscriptions...), c.Allocator.Find(functions...)
+	return groups, filters, processors, len(groups) > 0 && len(filters) > 0 && len(processors) > 0
 }
 
 // machine describes what a folder makes machines of.

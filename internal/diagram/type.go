@@ -36,11 +36,16 @@ func ParseTypes(word string) ([]Type, error) {
 	if t := Type(word); slices.Contains(Types(), t) {
 		return []Type{t}, nil
 	}
+	return nil, fmt.Errorf("there is no diagram type %q: use %s", word, Choices())
+}
+
+// Choices are the words that ParseTypes takes, for people.
+func Choices() string {
 	var names []string
 	for _, t := range Types() {
 		names = append(names, string(t))
 	}
-	return nil, fmt.Errorf("there is no diagram type %q: use %s or %s", word, strings.Join(names, ", "), all)
+	return strings.Join(names, ", ") + " or " + all
 }
 
 // FileName is the name of the picture's file, without extension: that which the
@@ -66,15 +71,18 @@ func New(t Type, from Sources) (*Picture, error) {
 	if err != nil {
 		return nil, err
 	}
-	draw := map[Type]func(*Picture, *content) error{
+	fill, ok := map[Type]func(*Picture, *content) error{
 		Main: architecture, Connection: connection, Provisioning: provisioning, Logging: logging, Database: database, API: endpoints,
 	}[t]
+	if !ok {
+		return nil, fmt.Errorf("there is no diagram type %q", t)
+	}
 	routes, err := readEndpoints()
 	if err != nil {
 		return nil, err
 	}
 	p := &Picture{Type: t}
-	if err := draw(p, &content{from, schema, routes}); err != nil {
+	if err := fill(p, &content{from, schema, routes}); err != nil {
 		return nil, fmt.Errorf("%s: %w", t, err)
 	}
 	if err := p.finish(); err != nil {

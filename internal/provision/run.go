@@ -62,10 +62,12 @@ func (w *Workspace) interrupt(ended <-chan struct{}) {
 	tick := time.NewTicker(interruptEvery)
 	defer tick.Stop()
 	told := map[int32]bool{} // a second interrupt would have Terraform give up its state
+	logged := false
 	for {
 		// Again and again: it may be about to start, or be the first command of several.
-		if err := interruptChildren(w.Dir, told); err != nil {
+		if err := interruptChildren(w.Dir, told); err != nil && !logged {
 			w.log("Terraform could not be interrupted: " + err.Error())
+			logged = true
 		}
 		select {
 		case <-ended:
